@@ -1,0 +1,15 @@
+"""Settings that hold for the whole process, each read once from the environment."""
+
+from __future__ import annotations
+
+import os
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """Whether an environment variable is set to something true."""
+    value = os.environ.get(name)
+    return default if value is None else value.lower() not in ("", "0", "false", "no")
+
+
+#: Verify every Program and Kernel after each pass (slow; on in the tests).
+VERIFY = flag("FACULA_VERIFY")
