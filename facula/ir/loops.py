@@ -323,11 +323,6 @@ class Kernel:
     def __init__(self, name, params, body):
         self.name, self.params, self.body = name, params, body
 
-    def __str__(self):
-        from facula.ir.print_loops import text
-
-        return text(self)
-
 
 # Building ---------------------------------------------------------------------------------------
 
@@ -450,11 +445,12 @@ class Builder:
     """Writes a kernel from the outside in; the ``with`` blocks are its loops.
 
     >>> from facula.base.dtypes import float32
+    >>> from facula.ir.print_loops import text
     >>> k = Builder("double")
     >>> x, y, n = k.buffer("x", float32), k.buffer("y", float32, "w"), k.size("n")
     >>> with k.vector(0, n) as i:
     ...     k.store(y, i, x[i] * 2.0)
-    >>> print(k.kernel())
+    >>> print(text(k.kernel()))
     kernel double(x: float32[] r, y: float32[] w, n: size)
       vector i0 in 0 .. n
         y[i0] = mul(x[i0], 2.0)
