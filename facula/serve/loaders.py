@@ -1,0 +1,90 @@
+"""Models from files: a loader for each kind of archive, none of which runs code from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facula.serve import datatypes
+from facula.serve.model import Model, TensorSpec
+
+
+class LoadError(Exception):
+    """A file that cannot be served, and why."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How one kind of archive becomes a model."""
+
+    kind: str
+    matches: Callable[[Path], bool]
+    load: Callable[[Path, str, str], Model]
+
+
+#: Every kind, by name; the first whose ``matches`` holds takes a path.
+LOADERS: dict[str, Loader] = {}
+
+
+def register(kind: str, matches: Callable[[Path], bool]):
+    """Decorate ``load(path, name, version) -> Model`` as the loader of one kind of archive."""
+
+    def add(load):
+        LOADERS[kind] = Loader(kind, matches, load)
+        return load
+
+    return add
+
+
+def load_model(path: str | Path, name: str, version: str = "1") -> Model:
+    """Load an archive of any known kind.
+
+    Raises:
+        LoadError: of no known kind, or damaged.
+    """
+    path = Path(path)
+    for loader in LOADERS.values():
+        if loader.matches(path):
+            try:
+                return loader.load(path, name, version)
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                raise LoadError(f"{path} ({loader.kind}): {error}") from error
+    raise LoadError(f"{path}: no known kind of archive; hint: known are {', '.join(LOADERS)}")
+
+
+@register("facula archive", lambda path: (path / "program.json").is_file())
+def load_archive(path: Path, name: str, version: str) -> Model:
+    """An archive that ``facula.export.save`` wrote: a program, its weights, no code."""
+    from facula import export
+
+    return ProgramModel(export.load(path), name, version)
+
+
+class ProgramModel(Model):
+    """An exported program."""
+
+    platform = "facula_program"
+
+    def __init__(self, program, name: str, version: str):
+        self.name, self.version = name, version
+        self._program = program
+        self.inputs = tuple(_spec(s) for s in program.inputs)
+        self.outputs = tuple(_spec(s) for s in program.outputs)
+
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        import facula
+
+        with facula.no_grad():
+            results = self._program(*(facula.from_numpy(inputs[s.name]) for s in self.inputs))
+        if not isinstance(results, tuple):
+            results = (results,)
+        return {spec.name: result.numpy() for spec, result in zip(self.outputs, results)}
+
+
+def _spec(spec) -> TensorSpec:
+    """The protocol's words for an exported tensor: a symbolic size is -1."""
+    shape = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    return TensorSpec(spec.name, datatypes.name_of(spec.dtype.numpy()), shape)
