@@ -1,0 +1,1 @@
+"""Derivatives, Program to Program. (The public ``facula.autograd`` functions live in tensor/.)"""

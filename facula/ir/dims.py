@@ -1,0 +1,268 @@
+"""Sizes that are not known yet: integers, or polynomials over named symbols.
+
+A :class:`Dim` remembers the value it had when it was made (its *hint*). Arithmetic is symbolic;
+asking a question (``a == b``, ``a < b``, ``int(a)``) is answered by the hints, and the answer is
+recorded as a *guard* of the trace in progress: what was traced is valid for all sizes for which
+the questions have the same answers. Symbols never stand for 1, so asking ``symbol == 1`` needs no
+guard (sizes of 1 are traced as the integer 1, because they broadcast).
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+_active = threading.local()
+
+
+class Dim:
+    """A polynomial with integer coefficients over atoms: symbols, quotients and remainders."""
+
+    __slots__ = ("terms", "hint", "_hash")
+
+    def __init__(self, terms: dict, hint: int):
+        self.terms = terms  # monomial (sorted tuple of atoms) -> coefficient
+        self.hint = hint
+        self._hash = None
+
+    @staticmethod
+    def symbol(name: str, hint: int) -> Dim:
+        return Dim({(name,): 1}, hint)
+
+    # Arithmetic
+
+    def __add__(self, other):
+        terms = dict(self.terms)
+        for monomial, coefficient in _terms(other).items():
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+        return _made(terms, self.hint + hint(other))
+
+    __radd__ = __add__
+
+    def __neg__(self):
+        return _made({m: -c for m, c in self.terms.items()}, -self.hint)
+
+    def __sub__(self, other):
+        return self + -other
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __mul__(self, other):
+        terms: dict = {}
+        for m1, c1 in self.terms.items():
+            for m2, c2 in _terms(other).items():
+                monomial = tuple(sorted(m1 + m2, key=repr))
+                terms[monomial] = terms.get(monomial, 0) + c1 * c2
+        return _made(terms, self.hint * hint(other))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other):
+        exact = _quotient(self, other)
+        return _atom("div", self, other) if exact is None else exact
+
+    def __rfloordiv__(self, other):
+        return 0 if other == 0 else _atom("div", other, self)
+
+    def __mod__(self, other):
+        return _atom("mod", self, other) if _quotient(self, other) is None else 0
+
+    def __rmod__(self, other):
+        return _atom("mod", other, self)
+
+    # Questions
+
+    def __eq__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return NotImplemented
+        if isinstance(other, Dim) and self.terms == other.terms:
+            return True
+        if isinstance(other, int) and other == 1 and self.is_symbol:
+            return False
+        if isinstance(other, Dim):
+            difference = self - other
+            if isinstance(difference, int):
+                return difference == 0
+        return _ask("eq", self, other)
+
+    def __hash__(self):
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __lt__(self, other):
+        return _ask("lt", self, other)
+
+    def __gt__(self, other):
+        return _ask("lt", other, self)
+
+    def __le__(self, other):
+        return not _ask("lt", other, self)
+
+    def __ge__(self, other):
+        return not _ask("lt", self, other)
+
+    def __bool__(self):
+        return not _ask("eq", self, 0)
+
+    def __index__(self):
+        """Specialise: the trace holds for this very value only."""
+        _ask("eq", self, self.hint)
+        return self.hint
+
+    __int__ = __index__
+
+    @property
+    def is_symbol(self) -> bool:
+        if len(self.terms) != 1:
+            return False
+        ((monomial, coefficient),) = self.terms.items()
+        return coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
+
+    def __repr__(self):
+        parts = []
+        for monomial, c in sorted(self.terms.items(), key=repr):
+            factors = [_atom_text(a) for a in monomial]
+            if c != 1 or not factors:
+                factors.insert(0, str(c))
+            parts.append("*".join(factors))
+        return "+".join(parts).replace("+-", "-")
+
+
+def _atom_text(atom):
+    if isinstance(atom, str):
+        return atom
+    kind, a, b = atom
+    if kind == "max":
+        return f"max({a}, {b})"
+    return f"({a} {'//' if kind == 'div' else '%'} {b})"
+
+
+def hint(d) -> int:
+    """The value a size had when it was traced."""
+    return d.hint if isinstance(d, Dim) else d
+
+
+def hints(shape) -> tuple:
+    return tuple(hint(d) for d in shape)
+
+
+def _terms(d):
+    return d.terms if isinstance(d, Dim) else ({(): d} if d else {})
+
+
+def _made(terms, value):
+    terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return Dim(terms, value)
+
+
+def _atom(kind, a, b):
+    b_hint = hint(b)
+    value = {
+        "div": lambda: hint(a) // b_hint if b_hint else 0,
+        "mod": lambda: hint(a) % b_hint if b_hint else 0,
+        "max": lambda: max(hint(a), b_hint),
+    }[kind]()
+    return Dim({((kind, a, b),): 1}, value)
+
+
+def _quotient(a, b):
+    """``a / b`` if every term of ``a`` is a multiple of the single term ``b``, else None."""
+    terms = _terms(b)
+    if len(terms) != 1:
+        return 1 if isinstance(b, Dim) and a.terms == b.terms else None
+    ((divisor, coefficient),) = terms.items()
+    result = {}
+    for monomial, c in a.terms.items():
+        rest = list(monomial)
+        for factor in divisor:
+            if factor not in rest:
+                return None
+            rest.remove(factor)
+        if c % coefficient:
+            return None
+        result[tuple(rest)] = c // coefficient
+    return _made(result, a.hint // hint(b) if hint(b) else 0)
+
+
+def maximum(a, b):
+    """The larger of two sizes, symbolic if it depends."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return a if same(a, b) else _atom("max", a, b)
+
+
+def same(a, b) -> bool:
+    """Whether two sizes are equal whatever the symbols stand for. Records no guard."""
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        return a.terms == b.terms
+    return not isinstance(a, Dim) and not isinstance(b, Dim) and a == b
+
+
+def product(dims):
+    """The product of sizes."""
+    result = 1
+    for d in dims:
+        result = result * d
+    return result
+
+
+def evaluate(d, symbols: dict) -> int:
+    """The value of a size for given values of its symbols."""
+    if not isinstance(d, Dim):
+        return d
+    total = 0
+    for monomial, coefficient in d.terms.items():
+        for atom in monomial:
+            coefficient *= symbols[atom] if isinstance(atom, str) else _atom_value(atom, symbols)
+        total += coefficient
+    return total
+
+
+def _atom_value(atom, symbols):
+    kind, a, b = atom
+    a, b = evaluate(a, symbols), evaluate(b, symbols)
+    if kind == "max":
+        return max(a, b)
+    if b == 0:
+        return 0
+    return a // b if kind == "div" else a % b
+
+
+# Guards ------------------------------------------------------------------------------------------
+
+
+def _ask(question, a, b) -> bool:
+    answer = hint(a) == hint(b) if question == "eq" else hint(a) < hint(b)
+    guards = getattr(_active, "guards", None)
+    if guards is not None:
+        guards[question, a, b] = answer
+    return answer
+
+
+class Guards(dict):
+    """Questions asked while tracing, each with its answer."""
+
+    def hold(self, symbols: dict) -> bool:
+        """Whether all questions have the same answers for these values of the symbols."""
+        for (question, a, b), answer in self.items():
+            x, y = evaluate(a, symbols), evaluate(b, symbols)
+            if (x == y if question == "eq" else x < y) != answer:
+                return False
+        return True
+
+
+@contextmanager
+def guarding(guards: Guards):
+    """Record the questions asked inside of the block in ``guards``."""
+    outer = getattr(_active, "guards", None)
+    _active.guards = guards
+    try:
+        yield guards
+    finally:
+        _active.guards = outer

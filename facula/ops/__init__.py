@@ -1,0 +1,18 @@
+"""The instruction set: primitives, and ops written in terms of them. Importing it declares all."""
+
+from facula.ops import (  # noqa: F401  imported for their declarations
+    contraction,
+    indexing,
+    movement,
+    operators,
+    pointwise,
+    promote,
+    random,
+    reduce,
+    scan,
+)
+from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive
+
+operators.attach_to_values()
+
+__all__ = ["OPS", "PRIMITIVES", "F", "Op", "Primitive"]

@@ -1,0 +1,212 @@
+"""Contractions: matrix products and convolutions, each a primitive with a kernel of its own."""
+
+from __future__ import annotations
+
+from facula.base.errors import DtypeError, ShapeError, fail
+from facula.ir import dims as sizes
+from facula.ir.program import Value
+from facula.ops.promote import broadcast_shapes, expand_to
+from facula.ops.registry import F, Primitive, op
+from facula.ops.movement import permute_
+
+
+def _matmul_infer(a, b):
+    if not (a.ndim == b.ndim == 3):
+        fail(ShapeError, "matmul", f"expected [batch, m, k] and [batch, k, n], got {a.shape}, {b.shape}")
+    if a.dtype is not b.dtype:
+        fail(DtypeError, "matmul", f"expected m1 and m2 to have the same dtype, but got: "
+             f"{a.dtype.name} != {b.dtype.name}")  # fmt: skip
+    return [(a.dtype, (a.shape[0], a.shape[1], b.shape[2]))]
+
+
+def swapped(x: Value) -> Value:
+    """The last two dimensions swapped."""
+    order = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+    return permute_(x, order=order)
+
+
+#: ``[batch, m, k] @ [batch, k, n]``; sums run in the order of k, in blocks of 512.
+matmul_ = Primitive(
+    "matmul", "opaque", _matmul_infer, lambda np, a, b: np.matmul(a, b),
+    lambda g, y, a, b: (matmul_(g, swapped(b)), matmul_(swapped(a), g)),
+)  # fmt: skip
+
+
+def _shapes(a, b):
+    return f"{tuple(a.shape)} and {tuple(b.shape)}"
+
+
+@op(out=True, samples=lambda make: [((make(4, 5), make(5, 3)), {}), ((make(5), make(5)), {}),
+                                    ((make(2, 4, 5), make(5, 3)), {}), ((make(2, 4, 5), make(2, 5, 3)), {}),
+                                    ((make(5), make(2, 5, 3)), {}), ((make(2, 4, 5), make(5)), {})])  # fmt: skip
+def matmul(input: Value, other: Value):
+    """Matrix product: of vectors, matrices, and batches of matrices (which broadcast).
+
+    Shapes: ``[..., m, k] @ [..., k, n] -> [..., m, n]``; a 1-D operand loses its dimension.
+
+    Raises:
+        RuntimeError: inner dimensions or dtypes that differ.
+    """
+    a, b = input, other
+    if a.ndim == 0 or b.ndim == 0:
+        fail(ShapeError, "matmul", "both arguments to matmul need to be at least 1D, but they are "
+             f"{a.ndim}D and {b.ndim}D")  # fmt: skip
+    a2 = F.unsqueeze(a, 0) if a.ndim == 1 else a
+    b2 = F.unsqueeze(b, 1) if b.ndim == 1 else b
+    if not a2.shape[-1] == b2.shape[-2]:
+        fail(ShapeError, "matmul", f"inner dimensions differ: {_shapes(a, b)}",
+             "the last size of the first must equal the last but one of the second")  # fmt: skip
+    y = _batched(a2, b2)
+    if a.ndim == 1:
+        y = F.squeeze(y, -2)
+    return F.squeeze(y, -1) if b.ndim == 1 else y
+
+
+def _batched(a, b):
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    if b.ndim == 2:
+        # The batch of the left operand is more rows of one product.
+        batch = a.shape[:-2]
+        rows = F.reshape(a, (1, sizes.product(batch) * m, k))
+        y = matmul_(rows, F.reshape(b, (1, k, n)))
+        return F.reshape(y, (*batch, m, n))
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2], name="matmul")
+    count = sizes.product(batch)
+    a3 = F.reshape(expand_to(a, (*batch, m, k)), (count, m, k))
+    b3 = F.reshape(expand_to(b, (*batch, k, n)), (count, k, n))
+    return F.reshape(matmul_(a3, b3), (*batch, m, n))
+
+
+def _need_rank(name, x, rank, which):
+    if x.ndim != rank:
+        fail(ShapeError, name, f"{which} must be a {rank}D tensor, got {x.ndim}D")
+
+
+@op(out=True, samples=lambda make: [((make(4, 5), make(5, 3)), {})])
+def mm(input: Value, mat2: Value):
+    """Matrix product ``[m, k] @ [k, n]``, without broadcasting."""
+    _need_rank("mm", input, 2, "self")
+    _need_rank("mm", mat2, 2, "mat2")
+    return F.matmul(input, mat2)
+
+
+@op(out=True, samples=lambda make: [((make(2, 4, 5), make(2, 5, 3)), {})])
+def bmm(input: Value, mat2: Value):
+    """Batch of matrix products ``[b, m, k] @ [b, k, n]``."""
+    _need_rank("bmm", input, 3, "batch1")
+    _need_rank("bmm", mat2, 3, "batch2")
+    if not input.shape[0] == mat2.shape[0]:
+        fail(ShapeError, "bmm", f"batch sizes differ: {_shapes(input, mat2)}")
+    return F.matmul(input, mat2)
+
+
+@op(spaces=("nn.functional",), samples=lambda make: [
+    ((make(4, 5), make(3, 5), make(3)), {}), ((make(2, 4, 5), make(3, 5)), {})])  # fmt: skip
+def linear(input: Value, weight: Value, bias: Value = None):
+    """``input @ weight.T + bias``: ``[..., in] , [out, in], [out] -> [..., out]``."""
+    if not input.shape[-1] == weight.shape[-1]:
+        fail(ShapeError, "linear", f"mat1 and mat2 shapes cannot be multiplied: input "
+             f"{tuple(input.shape)}, weight {tuple(weight.shape)}")  # fmt: skip
+    w = F.transpose(weight, 0, 1) if weight.ndim == 2 else weight
+    y = F.matmul(input, w)
+    return y if bias is None else F.add(y, bias)
+
+
+# Convolution -----------------------------------------------------------------------------------
+
+
+def conv_size(n, k, stride, padding, dilation):
+    """The output size along one dimension."""
+    return (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+
+
+def _conv_infer(x, w, *, stride, padding, dilation, groups):
+    spatial = tuple(
+        conv_size(n, k, s, p, d)
+        for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    )
+    return [(x.dtype, (x.shape[0], w.shape[0], *spatial))]
+
+
+def _patches(np, x, kernel, stride, padding, dilation):
+    """[n, c, *out, *kernel] of a padded input, for the meanings below."""
+    rank = len(kernel)
+    x = np.pad(x, [(0, 0), (0, 0)] + [(p, p) for p in padding])
+    out = [(n - d * (k - 1) - 1) // s + 1
+           for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)]  # fmt: skip
+    steps = x.strides
+    return np.lib.stride_tricks.as_strided(
+        x, (*x.shape[:2], *out, *kernel),
+        (*steps[:2], *(st * s for st, s in zip(steps[2:], stride)),
+         *(st * d for st, d in zip(steps[2:], dilation))),
+    ), rank  # fmt: skip
+
+
+def _conv_meaning(np, x, w, *, stride, padding, dilation, groups):
+    p, rank = _patches(np, x, w.shape[2:], stride, padding, dilation)
+    n, c, out = x.shape[0], x.shape[1] // groups, p.shape[2 : 2 + rank]
+    p = p.reshape(n, groups, c, *p.shape[2:])
+    wg = w.reshape(groups, -1, *w.shape[1:])
+    axes = "defhij"[:rank], "uvw"[:rank]
+    y = np.einsum(f"ngc{axes[0]}{axes[1]},goc{axes[1]}->ngo{axes[0]}", p, wg)
+    return y.reshape(n, w.shape[0], *out).astype(x.dtype)
+
+
+def _conv_input_meaning(np, g, w, *, spatial, stride, padding, dilation, groups):
+    n, rank = g.shape[0], w.ndim - 2
+    c = w.shape[1]
+    y = np.zeros((n, c * groups, *(s + 2 * p for s, p in zip(spatial, padding))), g.dtype)
+    gg = g.reshape(n, groups, -1, *g.shape[2:])
+    wg = w.reshape(groups, -1, *w.shape[1:])
+    for tap in np.ndindex(*w.shape[2:]):
+        part = np.einsum("ngo...,goc->ngc...", gg, wg[(Ellipsis, *tap)])
+        place = tuple(slice(t * d, t * d + (m - 1) * s + 1, s)
+                      for t, d, s, m in zip(tap, dilation, stride, g.shape[2:]))  # fmt: skip
+        y[(slice(None), slice(None), *place)] += part.reshape(n, c * groups, *g.shape[2:])
+    inner = tuple(slice(p, p + s) for s, p in zip(spatial, padding))
+    assert rank == len(inner)
+    return y[(slice(None), slice(None), *inner)]
+
+
+def _conv_weight_meaning(np, x, g, *, kernel, stride, padding, dilation, groups):
+    p, rank = _patches(np, x, kernel, stride, padding, dilation)
+    n = x.shape[0]
+    out = tuple(slice(0, m) for m in g.shape[2:])
+    p = p[(slice(None), slice(None), *out)]
+    p = p.reshape(n, groups, -1, *p.shape[2:])
+    gg = g.reshape(n, groups, -1, *g.shape[2:])
+    axes = "defhij"[:rank], "uvw"[:rank]
+    y = np.einsum(f"ngc{axes[0]}{axes[1]},ngo{axes[0]}->goc{axes[1]}", p, gg)
+    return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
+
+
+def _at(p):
+    return {k: p[k] for k in ("stride", "padding", "dilation", "groups")}
+
+
+#: x [n, c, *spatial], w [o, c / groups, *kernel] -> [n, o, *out]; symmetric zero padding.
+conv_ = Primitive(
+    "conv", "opaque", _conv_infer, _conv_meaning,
+    lambda g, y, x, w, **p: (
+        conv_input_(g, w, spatial=tuple(x.shape[2:]), **_at(p)),
+        conv_weight_(x, g, kernel=tuple(w.shape[2:]), **_at(p)),
+    ),
+)  # fmt: skip
+#: The transpose of ``conv`` in x: g [n, o, *out], w -> [n, c, *spatial].
+conv_input_ = Primitive(
+    "conv_input", "opaque",
+    lambda g, w, *, spatial, groups, **p: [
+        (g.dtype, (g.shape[0], w.shape[1] * groups, *spatial))],
+    _conv_input_meaning,
+    lambda gg, y, g, w, **p: (
+        conv_(gg, w, **_at(p)), conv_weight_(gg, g, kernel=tuple(w.shape[2:]), **_at(p))),
+)  # fmt: skip
+#: The transpose of ``conv`` in w: x, g [n, o, *out] -> [o, c / groups, *kernel].
+conv_weight_ = Primitive(
+    "conv_weight", "opaque",
+    lambda x, g, *, kernel, groups, **p: [
+        (x.dtype, (g.shape[1], x.shape[1] // groups, *kernel))],
+    _conv_weight_meaning,
+    lambda gw, y, x, g, **p: (
+        conv_input_(g, gw, spatial=tuple(x.shape[2:]), **_at(p)), conv_(x, gw, **_at(p))),
+)  # fmt: skip

@@ -1,0 +1,235 @@
+"""Reading and writing at positions that are data: gather, scatter, one-hot positions."""
+
+from __future__ import annotations
+
+from facula.base import dtypes as D
+from facula.base.errors import DtypeError, ShapeError, fail, wrap_dim
+from facula.ir import dims as sizes
+from facula.ir.program import Value
+from facula.ops.promote import expand_to, to
+from facula.ops.registry import F, Primitive, Scalar, op
+
+
+def _index_shape(shape, dim, index):
+    return shape[:dim] + tuple(index) + shape[dim + 1 :]
+
+
+def _take_infer(x, index, *, dim):
+    return [(x.dtype, _index_shape(x.shape, dim, index.shape))]
+
+
+def _take_gradient(g, y, x, index, *, dim):
+    zero = F.zeros_of(x.shape, x.dtype)
+    return (index_add_(zero, index, g, dim=dim), None)
+
+
+#: ``x`` along ``dim`` at the positions ``index`` (int64, any shape, already non-negative).
+take_ = Primitive(
+    "take", "gather", _take_infer, lambda np, x, index, *, dim: np.take(x, index, axis=dim),
+    _take_gradient,
+)  # fmt: skip
+
+
+def _gather_meaning(np, x, index, *, dim):
+    place = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    place[dim] = index
+    return x[tuple(place)]
+
+
+#: torch.gather: ``y[i,j,k] = x[i, index[i,j,k], k]`` for dim 1; index no larger than x elsewhere.
+gather_ = Primitive(
+    "gather", "gather", lambda x, index, *, dim: [(x.dtype, index.shape)], _gather_meaning,
+    lambda g, y, x, index, *, dim: (
+        scatter_(F.zeros_of(x.shape, x.dtype), index, g, dim=dim, reduce="add"), None),
+)  # fmt: skip
+
+
+def _scatter_meaning(np, x, index, src, *, dim, reduce):
+    y = x.copy()
+    for place in np.ndindex(*index.shape):
+        to_ = list(place)
+        to_[dim] = index[place]
+        to_ = tuple(to_)
+        value, old = src[place], y[to_]
+        y[to_] = {"set": lambda: value, "add": lambda: old + value, "mul": lambda: old * value,
+                  "min": lambda: np.minimum(old, value),
+                  "max": lambda: np.maximum(old, value)}[reduce]()  # fmt: skip
+    return y
+
+
+def _scatter_gradient(g, y, x, index, src, *, dim, reduce):
+    if reduce == "add":
+        return (g, None, gather_(g, index, dim=dim))
+    if reduce == "set":
+        kept = scatter_(g, index, F.zeros_of(index.shape, g.dtype), dim=dim, reduce="set")
+        return (kept, None, gather_(g, index, dim=dim))
+    fail(DtypeError, "scatter", f"no derivative for reduce={reduce!r}")
+
+
+#: A copy of ``x`` with ``src`` written (or combined) at ``index`` along ``dim``, in index order.
+scatter_ = Primitive(
+    "scatter", "opaque", lambda x, index, src, *, dim, reduce: [(x.dtype, x.shape)],
+    _scatter_meaning, _scatter_gradient,
+)  # fmt: skip
+
+
+def _index_add_meaning(np, x, index, src, *, dim):
+    y = x.copy()
+    y_, s_ = np.moveaxis(y, dim, 0), src.reshape(x.shape[:dim] + (-1,) + x.shape[dim + 1 :])
+    np.add.at(y_, index.reshape(-1), np.moveaxis(s_, dim, 0))
+    return y
+
+
+#: A copy of ``x`` with slices of ``src`` added at the positions ``index`` along ``dim``.
+index_add_ = Primitive(
+    "index_add", "opaque", lambda x, index, src, *, dim: [(x.dtype, x.shape)], _index_add_meaning,
+    lambda g, y, x, index, src, *, dim: (g, None, take_(g, index, dim=dim)),
+)  # fmt: skip
+
+
+def _index_put_meaning(np, x, index, src, *, accumulate):
+    y = x.copy()
+    rows = tuple(index[:, k] for k in range(index.shape[1]))
+    (np.add.at(y, rows, src) if accumulate else y.__setitem__(rows, src))
+    return y
+
+
+def _index_put_gradient(g, y, x, index, src, *, accumulate):
+    picked = index_get_(g, index)
+    if accumulate:
+        return (g, None, picked)
+    return (index_put_(g, index, F.zeros_of(src.shape, src.dtype), accumulate=False), None, picked)
+
+
+#: ``y[r] = x[index[r, 0], ..., index[r, k-1], ...]``: index is int64 [rows, k], non-negative.
+index_get_ = Primitive(
+    "index_get", "gather",
+    lambda x, index: [(x.dtype, (index.shape[0], *x.shape[int(index.shape[1]) :]))],
+    lambda np, x, index: x[tuple(index[:, k] for k in range(index.shape[1]))],
+    lambda g, y, x, index: (
+        index_put_(F.zeros_of(x.shape, x.dtype), index, g, accumulate=True), None),
+)  # fmt: skip
+#: A copy of ``x`` with rows of ``src`` written or added at ``index`` (see ``index_get``).
+index_put_ = Primitive(
+    "index_put", "opaque", lambda x, index, src, *, accumulate: [(x.dtype, x.shape)],
+    _index_put_meaning, _index_put_gradient,
+)  # fmt: skip
+
+
+@op(spaces=())
+def zeros_of(shape, dtype):
+    """Zeros of a shape that may be symbolic, inside of a trace."""
+    return expand_to(to(0, dtype), shape)
+
+
+def need_index(name, index):
+    """Refuse index tensors that are not integers."""
+    if index.dtype not in (D.int64, D.int32):
+        fail(DtypeError, name, f"Expected dtype int64 for index, got {index.dtype.name}",
+             "convert with .long()")  # fmt: skip
+    return to(index, D.int64)
+
+
+@op(out=True, samples=lambda make: [((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5)), {})])
+def index_select(input: Value, dim, index: Value):
+    """The slices of ``input`` at the positions ``index`` (1-D int64) along ``dim``."""
+    dim = wrap_dim("index_select", dim, input.ndim)
+    index = need_index("index_select", index)
+    if index.ndim > 1:
+        fail(ShapeError, "index_select", "Index is supposed to be a vector")
+    if input.ndim == 0:
+        return F.reshape(take_(F.reshape(input, (1,)), F.reshape(index, (-1,)), dim=0), ())
+    return take_(input, F.reshape(index, (-1,)), dim=dim)
+
+
+@op(out=True, samples=lambda make: [
+    ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4)), {})])  # fmt: skip
+def gather(input: Value, dim, index: Value, *, sparse_grad=False):
+    """``out[i][j] = input[i][index[i][j]]`` for ``dim`` 1, and alike for others.
+
+    Raises:
+        IndexError: an index out of range.
+    """
+    dim = wrap_dim("gather", dim, input.ndim)
+    if index.dtype is not D.int64:
+        fail(DtypeError, "gather", f"Expected dtype int64 for index, got {index.dtype.name}")
+    if index.ndim == 0 or input.ndim == 0:
+        y = gather_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), dim=0)
+        return F.reshape(y, index.shape)
+    _fits("gather", input.shape, index.shape, dim)
+    return gather_(input, index, dim=dim)
+
+
+def _fits(name, shape, index_shape, dim):
+    if len(shape) != len(index_shape):
+        fail(ShapeError, name, "Index tensor must have the same number of dimensions as input "
+             f"tensor, got {len(index_shape)} and {len(shape)}")  # fmt: skip
+    for d, (n, m) in enumerate(zip(shape, index_shape)):
+        if d != dim and m > n:
+            fail(ShapeError, name, f"Size does not match at dimension {d} expected index "
+                 f"{list(index_shape)} to be no larger than self {list(shape)} apart from "
+                 f"dimension {dim}")  # fmt: skip
+
+
+def _scattered(name, input, dim, index, src, reduce):
+    dim = wrap_dim(name, dim, input.ndim)
+    if index.dtype is not D.int64:
+        fail(DtypeError, name, f"Expected dtype int64 for index, got {index.dtype.name}")
+    if isinstance(src, Value) and not src.weak:
+        if src.dtype is not input.dtype:
+            fail(DtypeError, name, "Expected self.dtype to be equal to src.dtype")
+        if sizes.product(index.shape) == 0:
+            return input + 0
+        if index.ndim and input.ndim:
+            _fits(name, src.shape, index.shape, -1)
+            for d, n in enumerate(index.shape):
+                if not dims_same(src.shape[d], n):
+                    src = F.narrow(src, d, 0, n)
+    else:
+        src = expand_to(to(src, input.dtype), index.shape)
+    if index.ndim == 0 or input.ndim == 0:
+        one = scatter_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), F.reshape(src, (-1,)),
+                       dim=0, reduce=reduce)  # fmt: skip
+        return F.reshape(one, input.shape)
+    _fits(name, input.shape, index.shape, dim)
+    return scatter_(input, index, src, dim=dim, reduce=reduce)
+
+
+def dims_same(a, b):
+    return a is b or a == b
+
+
+_SCATTER_SAMPLES = {
+    "samples": lambda make: [
+        ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4), make(5, 3)), {})]
+}  # fmt: skip
+
+
+@op(inplace=True, out=True, **_SCATTER_SAMPLES)
+def scatter(input: Value, dim, index: Value, src: Value, *, reduce=None):
+    """A copy of ``input`` with ``src`` written at ``index`` along ``dim``."""
+    names = {None: "set", "add": "add", "multiply": "mul"}
+    if reduce not in names:
+        raise RuntimeError(f"scatter: reduce argument must be either add or multiply, got {reduce!r}")
+    return _scattered("scatter", input, dim, index, src, names[reduce])
+
+
+@op(inplace=True, out=True, **_SCATTER_SAMPLES)
+def scatter_add(input: Value, dim, index: Value, src: Value):
+    """A copy of ``input`` with ``src`` added at ``index`` along ``dim``."""
+    return _scattered("scatter_add", input, dim, index, src, "add")
+
+
+@op(inplace=True, out=True, samples=lambda make: [
+    ((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5), make(3, 4)), {})])  # fmt: skip
+def index_add(input: Value, dim, index: Value, source: Value, *, alpha: Scalar = 1):
+    """A copy of ``input`` with ``alpha * source`` added at the slices ``index`` along ``dim``."""
+    dim = wrap_dim("index_add", dim, input.ndim)
+    index = F.reshape(need_index("index_add", index), (-1,))
+    if source.dtype is not input.dtype:
+        fail(DtypeError, "index_add", "self and source expected to have the same dtype, got "
+             f"{input.dtype.name} and {source.dtype.name}")  # fmt: skip
+    expected = _index_shape(input.shape, dim, index.shape)
+    if tuple(source.shape) != tuple(expected):
+        fail(ShapeError, "index_add", f"source has shape {source.shape}, expected {expected}")
+    return index_add_(input, index, to(F.mul(source, alpha), input.dtype), dim=dim)
