@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in argv if not a.startswith("-")), None)
-    args = build_parser(command).parse_args(argv)
     try:
+        args = build_parser(command).parse_args(argv)
         return args.run(args)
     except CommandError as error:
-        print(f"facula {args.command}: {error}", file=sys.stderr)
+        print(f"facula {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -33,9 +33,9 @@ def load_example(name: str):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    need_extra("demo", "sklearn", "matplotlib", "onnx", "onnxruntime", "starlette", "uvicorn")
     load_example("digits").add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    need_extra("demo", "sklearn", "matplotlib", "onnxruntime", "starlette", "uvicorn")
     return load_example("digits").run(args)

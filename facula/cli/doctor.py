@@ -9,6 +9,7 @@ import platform
 import sys
 
 from facula.cli import machine
+from facula.runtime import cache, host
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +31,12 @@ def examine() -> dict[str, dict[str, object]]:
     import facula
 
     llvm = machine.llvm()
-    cores, memory = machine.cores(), machine.memory()
     return {
         "machine": {
             "cpu": machine.cpu_model(),
-            "cores": cores,
-            "caches": machine.cpu_caches(),
-            "memory": memory,
+            "cores": machine.cores(),
+            "caches": host.cache_sizes(),
+            "memory": machine.memory(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "gpu": machine.gpu(),
         },
@@ -45,8 +45,8 @@ def examine() -> dict[str, dict[str, object]]:
             "python": platform.python_version(),
             "executable": sys.executable,
             "numpy": machine.package_version("numpy"),
-            "llvmlite": llvm.get("llvmlite", ""),
-            "llvm": llvm.get("version", ""),
+            "llvmlite": machine.package_version("llvmlite"),
+            "llvm": llvm.get("llvm", ""),
             "extras": machine.extras(),
         },
         "facula will use": plans(llvm),
@@ -57,19 +57,25 @@ def examine() -> dict[str, dict[str, object]]:
 def plans(llvm: dict[str, object]) -> dict[str, object]:
     """What facula's own settings come to on this machine."""
     import facula
-    from facula.runtime import cache
 
     return {
         "target": llvm.get("error") or f"{llvm['cpu']} ({llvm['triple']})",
         "instructions": llvm.get("features", []),
+        "vector width": f"{llvm.get('vector_bits', 'unknown')} bits",
         "threads": facula.get_num_threads(),
-        "cache": {
-            "folder": str(cache.directory()),
-            "writable": os.access(cache.directory(), os.W_OK),
-            **cache.stats(),
-        },
+        "cache": cache_state(),
         "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith("FACULA_")},
     }
+
+
+def cache_state() -> dict[str, object]:
+    """The cache of compiled kernels: where it is, whether it works, what it holds."""
+    folder = cache.directory()
+    if folder is None:
+        return {"folder": None}
+    # The folder is made at the first write: until then its nearest parent tells.
+    present = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    return {"folder": str(folder), "writable": os.access(present, os.W_OK), **cache.stats()}
 
 
 def check() -> dict[str, object]:
@@ -96,13 +102,15 @@ def render(report: dict[str, dict[str, object]]) -> str:
 
 def show(label: str, value: object) -> str:
     """One value in words."""
-    if label == "memory" and isinstance(value, dict):
-        return ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in value.items())
+    if label in ("memory", "caches") and isinstance(value, dict):
+        return ", ".join(f"{name} {show_bytes(size)}" for name, size in value.items()) or "unknown"
+    if label == "cache" and isinstance(value, dict):
+        return show_cache(value)
     if label == "cores" and isinstance(value, dict):
         limit = value["cgroup"]
-        return f"{value['allowed']} of {value['machine']}" + (
-            f", the control group grants {limit:g}" if limit else ", no control group limit"
-        )
+        allowed = f"{value['allowed']} of {value['machine']} ({value['physical']} physical)"
+        granted = f"the control group grants {limit:g}" if limit else "no control group limit"
+        return f"{allowed}, {granted}"
     if label == "extras" and isinstance(value, dict):
         words = [f"{e}: {'lacks ' + ' '.join(m) if m else 'installed'}" for e, m in value.items()]
         return ("\n" + " " * 16).join(words) or "facula is not installed, only on the path"
@@ -111,3 +119,24 @@ def show(label: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none known"
     return str(value) or "not installed"
+
+
+def show_bytes(size: float) -> str:
+    """A size in the unit that fits.
+
+    >>> show_bytes(48 * 1024)
+    '48 KiB'
+    """
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def show_cache(state: dict) -> str:
+    if state["folder"] is None:
+        return "off (FACULA_CACHE_DIR is empty)"
+    broken = "" if state["writable"] else ", NOT WRITABLE: every process compiles anew"
+    held = f"{state['entries']} objects, {show_bytes(state['bytes'])}"
+    return f"{state['folder']}: {held} of at most {show_bytes(state['limit'])}{broken}"

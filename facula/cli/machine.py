@@ -13,6 +13,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from facula.runtime import host
+
 #: The instruction sets worth a line, by the names LLVM gives them.
 NOTABLE_FEATURES = (
     "sse4.2 avx f16c fma avx2 avx512f avx512bw avx512vl avx512vnni avx512bf16 avx512fp16 "
@@ -46,64 +48,35 @@ def cpu_model() -> str:
 
 def cores() -> dict[str, int | float | None]:
     """Logical cores of the machine, those this process may run on, and the cgroup's limit."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"machine": os.cpu_count(), "allowed": allowed, "cgroup": cgroup_cpus()}
-
-
-def cgroup_cpus() -> float | None:
-    """CPUs that the control group grants (quota over period), or ``None`` for no limit."""
-    quota, _, period = read_text("/sys/fs/cgroup/cpu.max").partition(" ")
-    if not quota:
-        base = "/sys/fs/cgroup/cpu/cpu.cfs_"
-        quota, period = read_text(base + "quota_us"), read_text(base + "period_us")
-    try:
-        granted = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return granted if granted > 0 else None
-
-
-def cpu_caches() -> list[str]:
-    """The first core's caches, such as ``L1d 32K``."""
-    found = []
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, size = read_text(index / "level"), read_text(index / "size")
-        kind = {"Data": "d", "Instruction": "i"}.get(read_text(index / "type"), "")
-        if level and size:
-            found.append(f"L{level}{kind} {size}")
-    return found
+    return {
+        "machine": os.cpu_count(),
+        "allowed": len(host.affinity()),
+        "physical": host.physical_cores(),
+        "cgroup": host.cgroup_cores(),
+    }
 
 
 def memory() -> dict[str, int]:
-    """Bytes of memory: ``total`` and ``available``, and the cgroup's ``limit`` where it has one."""
-    amounts = {}
+    """Bytes that this process may count on, and those free on the machine now."""
+    amounts = {"usable": host.memory_limit()}
     for line in read_text("/proc/meminfo").splitlines():
         key, _, value = line.partition(":")
-        if key in ("MemTotal", "MemAvailable"):
-            name = "total" if key == "MemTotal" else "available"
-            amounts[name] = int(value.split()[0]) * 1024
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = read_text(path)
-        # "max", and in the older form a number near 2**63, mean no limit.
-        if limit.isdigit() and int(limit) < amounts.get("total", 1 << 62):
-            amounts["limit"] = int(limit)
-            break
+        if key == "MemAvailable":
+            amounts["free now"] = int(value.split()[0]) * 1024
     return amounts
 
 
 def llvm() -> dict[str, object]:
-    """What llvmlite's LLVM says of the host; ``{"error": ...}`` where it cannot be loaded."""
+    """What LLVM compiles for here; ``{"error": ...}`` where it cannot be loaded."""
     try:
-        import llvmlite
-        import llvmlite.binding as binding
-
-        features = binding.get_host_cpu_features()
+        target = host.target()
+        on = {f[1:] for f in target.features.split(",") if f.startswith("+")}
         return {
-            "llvmlite": llvmlite.__version__,
-            "version": ".".join(map(str, binding.llvm_version_info)),
-            "triple": binding.get_process_triple(),
-            "cpu": binding.get_host_cpu_name(),
-            "features": [f for f in NOTABLE_FEATURES if features.get(f)],
+            "llvm": target.llvm,
+            "cpu": target.cpu,
+            "triple": target.triple,
+            "vector_bits": 8 * target.vector_bytes,
+            "features": [f for f in NOTABLE_FEATURES if f in on],
         }
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}

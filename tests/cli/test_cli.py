@@ -74,29 +74,10 @@ def test_doctor_tells_all_of_it(root):
 
 def test_machine_facts_never_fail(monkeypatch):
     monkeypatch.setattr(machine, "read_text", lambda path: "")
-    assert machine.cpu_model() and machine.cores()["cgroup"] is None
-    assert machine.cpu_caches() == [] and machine.memory() == {}
+    assert machine.cpu_model() and machine.cores()["allowed"] >= 1
+    assert list(machine.memory()) == ["usable"]
     assert machine.extras("no-such-distribution") == {}
     assert isinstance(machine.gpu(), str)
-
-
-@pytest.mark.parametrize(
-    "files, cpus",
-    [
-        ({"/sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
-        ({"/sys/fs/cgroup/cpu.max": "max 100000"}, None),
-        (
-            {
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-            },
-            None,
-        ),
-    ],
-)
-def test_cgroup_limits(monkeypatch, files, cpus):
-    monkeypatch.setattr(machine, "read_text", lambda path: files.get(str(path), ""))
-    assert machine.cgroup_cpus() == cpus
 
 
 def test_cache_shows_and_clears(root, monkeypatch, tmp_path):
