@@ -3,8 +3,8 @@
 It reads bytes, so there is no tokenizer. It saves its state as it goes, and a run that was
 stopped (with Ctrl-C, say) goes on where it was, to the same numbers:
 
-    python examples/gpt.py --steps 600
-    python examples/gpt.py --steps 1200 --resume
+    python examples/gpt.py --steps 1500
+    python examples/gpt.py --steps 3000 --resume
     python examples/gpt.py --generate "def mean(values):"
 
 In shapes, B is the batch, T the time (a position in the text), D the width of the model, H its
@@ -33,10 +33,10 @@ VOCABULARY = 256
 class Config:
     """What the model looks like; saved beside its weights."""
 
-    context: int = 128
+    context: int = 96
     width: int = 128
     heads: int = 4
-    layers: int = 4
+    layers: int = 3
     dropout: float = 0.0
 
 
@@ -253,13 +253,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--generate", metavar="PROMPT", help="do not train, only write")
     parser.add_argument("--length", type=int, default=400, help="bytes to write at the end")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--text-bytes", type=int, default=4_000_000, help="how much to read")
-    parser.add_argument("--report-every", type=int, default=20)
+    parser.add_argument("--report-every", type=int, default=50)
     parser.add_argument("--save-every", type=int, default=200)
     for field, value in asdict(Config()).items():
         parser.add_argument(f"--{field}", type=type(value), default=value)
