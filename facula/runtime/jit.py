@@ -169,8 +169,7 @@ def _start() -> None:
     _machines["code"] = immortal(machine())
     # Both on one line, so that line numbers in LLVM's messages count from the text.
     _machines["head"] = (
-        f'target triple = "{goal.triple}" '
-        f'target datalayout = "{_machines["code"].target_data}" '
+        f'target triple = "{goal.triple}" target datalayout = "{_machines["code"].target_data}" '
     )
     _machines["libc"] = immortal(ctypes.CDLL(None if os.name == "posix" else "msvcrt"))
     _machines["links"] = 0

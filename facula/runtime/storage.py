@@ -30,6 +30,8 @@ _HUGE_PAGE = 2 << 20
 
 # The counters' places in the native table.
 _GROUPS = ("allocated_bytes", "reserved_bytes", "allocation", "segment")
+#: Offset of a Storage's version after the header of the object.
+VERSION = 16
 _RETRIES, _OOMS, _LIMIT, _CELLS = 12, 13, 14, 16
 
 # Storage, after the object's header at H: +0 data, +8 nbytes, +16 version, +24 owner (or, in a
