@@ -1,0 +1,191 @@
+"""What must be known of a loop before its text is written: found by reading it once."""
+
+from __future__ import annotations
+
+from facula.base.dtypes import bool_, int64
+from facula.codegen.target import REDUCTION_BYTES
+from facula.ir import loops as L
+
+
+class Facts:
+    """Of a body: locals assigned and declared, buffers stored to, whether it checks or reduces."""
+
+    __slots__ = ("assigned", "declared", "stores", "checks", "reduces", "parallel")
+
+    def __init__(self):
+        self.assigned, self.declared, self.stores = {}, set(), {}
+        self.checks = self.reduces = self.parallel = False
+
+    def include(self, other: Facts):
+        self.assigned.update(other.assigned)
+        self.declared |= other.declared
+        self.stores.update(other.stores)
+        self.checks |= other.checks
+        self.reduces |= other.reduces
+        self.parallel |= other.parallel
+
+
+class Analysis:
+    """Facts of all bodies of a kernel, each found once."""
+
+    def __init__(self, target):
+        self.target = target
+        self._facts = {}
+        self._vectors = {}
+
+    def of(self, body: tuple) -> Facts:
+        """Facts of a body with all that is nested in it."""
+        found = self._facts.get(id(body))
+        if found is not None:
+            return found
+        facts = Facts()
+        for s in body:
+            if isinstance(s, (L.Assign, L.Reduce, L.Transpose)):
+                facts.assigned[s.local] = None
+                facts.reduces |= isinstance(s, L.Reduce)
+            elif isinstance(s, L.Declare):
+                facts.declared.add(s.local)
+            elif isinstance(s, L.Store):
+                facts.stores[s.buffer] = None
+            elif isinstance(s, L.Check):
+                facts.checks = True
+            elif isinstance(s, L.If):
+                facts.include(self.of(s.body))
+                facts.include(self.of(s.orelse))
+            elif isinstance(s, (L.Loop, L.While)):
+                facts.include(self.of(s.body))
+                facts.parallel |= isinstance(s, L.Loop) and s.kind == "parallel"
+        self._facts[id(body)] = facts
+        return facts
+
+    def vector(self, loop: L.Loop) -> VectorFacts:
+        """Facts of a vector loop."""
+        found = self._vectors.get(id(loop))
+        if found is None:
+            found = self._vectors[id(loop)] = VectorFacts(loop, self)
+        return found
+
+
+class VectorFacts:
+    """Of a vector loop: what varies over its lanes, and how many of them it has.
+
+    Attributes:
+        varying: variables and locals whose value differs between lanes.
+        reductions: the outer locals it reduces into, with their op.
+        tiles: outer tiles whose registers are vectors along the loop's variable.
+        lanes: elements a vector.
+        cost: about how many instructions one iteration is.
+    """
+
+    def __init__(self, loop: L.Loop, analysis: Analysis):
+        facts = analysis.of(loop.body)
+        self.varying = {loop.var}
+        self.reductions, self.tiles = {}, {}
+        self._declared = facts.declared
+        known = -1
+        while known != len(self.varying):  # Locals carry variation around serial loops.
+            known = len(self.varying)
+            self.itemsize, self.cost, self._seen = 1, 0, {}
+            self._body(loop.body)
+        self.itemsize = max(self.itemsize, *(t.dtype.itemsize for t in self.tiles), 1)
+        self.lanes = (
+            REDUCTION_BYTES // self.itemsize
+            if self.reductions
+            else analysis.target.lanes(self.itemsize)
+        )
+
+    def _body(self, body):
+        for s in body:
+            if isinstance(s, L.Let):
+                if self._value(s.value):
+                    self.varying.add(s.var)
+            elif isinstance(s, L.Declare):
+                self._assigned(s.local, self._value(s.init))
+            elif isinstance(s, L.Assign):
+                self._assigned(s.local, self._value(s.value))
+                self._tile(s)
+            elif isinstance(s, L.Reduce):
+                self._value(s.value)
+                self._assigned(s.local, True)
+                if s.local not in self._declared:
+                    self.reductions[s.local] = s.op
+                self.cost += 1
+            elif isinstance(s, L.Store):
+                self._access(s)
+                self._value(s.value)
+                self._widest(s.buffer.dtype)
+            elif isinstance(s, L.Check):
+                self._value(s.cond)
+            elif isinstance(s, L.While):
+                self._value(s.cond)
+                self._body(s.body)
+            elif isinstance(s, L.Loop):
+                before = self.cost
+                self._body(s.body)
+                if s.kind == "unroll":
+                    self.cost += (self.cost - before) * max(s.hi.value - s.lo.value - 1, 0)
+
+    def _widest(self, d):
+        self.itemsize = max(self.itemsize, d.itemsize)
+
+    def _assigned(self, local, varies):
+        if varies:
+            self.varying.add(local)
+            self._widest(local.dtype)
+
+    def _tile(self, e):
+        """Note a tile whose last index runs along the lanes."""
+        if e.index and e.local not in self._declared and self._varies(e.index[-1]):
+            self.tiles[e.local] = None
+
+    def _access(self, e):
+        if e.mask is not None:
+            self._value(e.mask)
+        self._index(e.index)
+
+    def _index(self, e):
+        """Indices are no data, but what they load is."""
+        if isinstance(e, (L.Load, L.Cast)):
+            self._value(e)
+            return
+        for c in L.children(e):
+            self._index(c)
+
+    def _varies(self, e) -> bool:
+        if isinstance(e, L.Var):
+            return e in self.varying
+        if isinstance(e, L.Get):
+            return (
+                e.local in self.varying
+                or e.local in self.tiles
+                or any(self._varies(i) for i in e.index)
+            )
+        return any(self._varies(c) for c in L.children(e))
+
+    def _value(self, e) -> bool:
+        """Whether an expression differs between lanes; takes in the dtypes of those that do."""
+        found = self._seen.get(id(e))
+        if found is None:
+            found = self._seen[id(e)] = self._look(e)
+        return found
+
+    def _look(self, e):
+        if isinstance(e, L.Var):
+            varies = e in self.varying
+        elif isinstance(e, L.Get):
+            self._tile(e)
+            varies = self._varies(e)
+        elif isinstance(e, L.Load):
+            self._access(e)
+            varies = self._varies(e)
+        else:
+            self.cost += 25 if isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL else 1
+            varies = False
+            for c in e.args:
+                varies |= self._value(c)
+            if varies and isinstance(e, L.Cast):
+                self._widest(e.args[0].dtype)
+        # Integer arithmetic on the loop's own variable is not data until it is stored or cast.
+        if varies and e.dtype is not bool_ and (e.dtype is not int64 or isinstance(e, L.Load)):
+            self._widest(e.dtype)
+        return varies
