@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pkgutil
 import re
+import string
 import threading
 from collections.abc import Callable, Sequence
 
@@ -59,6 +61,12 @@ def load(text: str, names: Sequence[str], optimize: int = 0) -> dict[str, int]:
         if missing:
             known.update(_link_cached(key, text, missing, optimize))
         return {n: known[n] for n in names}
+
+
+def source(name: str, words: dict[str, object]) -> str:
+    """The text of a file of this folder, with every ``$NAME`` replaced by ``words["NAME"]``."""
+    text = pkgutil.get_data(__package__, name)
+    return string.Template(text.decode()).substitute(words)
 
 
 def compile_object(text: str, optimize: int = 0) -> bytes:
