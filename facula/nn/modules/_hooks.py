@@ -1,7 +1,7 @@
 """Hooks of a module: their registration, their handles and the call that runs them.
 
-In a call, forward pre-hooks may replace the arguments, then ``forward`` runs, then forward hooks may
-replace the result. Full-backward hooks bracket ``forward`` with two nodes of the graph.
+In a call, forward pre-hooks may replace the arguments, then ``forward`` runs, then forward hooks
+may replace the result. Full-backward hooks bracket ``forward`` with two nodes of the graph.
 """
 
 import itertools

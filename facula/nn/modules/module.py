@@ -1,7 +1,7 @@
 """``Module``: the base of every layer. It registers what is assigned to it and walks the tree.
 
-Parameters, buffers and child modules live in three dicts; ``__setattr__`` sorts assignments into
-them and ``__getattr__``, which Python calls only where an ordinary attribute is missing, finds them.
+Parameters, buffers and child modules live in three dicts: ``__setattr__`` sorts assignments into
+them, and ``__getattr__``, which Python calls only where there is no ordinary attribute, finds them.
 Hooks and state dicts are in ``_hooks.py`` and ``_state.py``.
 """
 

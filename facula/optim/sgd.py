@@ -1,0 +1,204 @@
+"""Stochastic gradient descent, plain, with momentum, and averaged."""
+
+from facula.optim._fused import apply
+from facula.optim.optimizer import Optimizer, check_range
+from facula.tensor import zeros_like
+
+__all__ = ["ASGD", "SGD"]
+
+
+def sgd_rule(
+    param,
+    grad,
+    momentum_buffer=None,
+    *,
+    lr,
+    momentum,
+    dampening,
+    weight_decay,
+    nesterov,
+    maximize,
+    decays,
+):
+    """One step of SGD; with a buffer, of SGD with momentum."""
+    if maximize:
+        grad = -grad
+    if decays:
+        grad = grad + weight_decay * param
+    if momentum_buffer is None:
+        return (param - lr * grad,)
+    momentum_buffer = momentum * momentum_buffer + (1 - dampening) * grad
+    grad = grad + momentum * momentum_buffer if nesterov else momentum_buffer
+    return param - lr * grad, momentum_buffer
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (Polyak, 1964; Nesterov, 1983).
+
+    Args:
+        params: parameters or groups.
+        lr: learning rate.
+        momentum: the share of the last step's direction that goes on.
+        dampening: how much less of the gradient goes into the direction.
+        weight_decay: this times the parameter is added to the gradient.
+        nesterov: look ahead along the direction; needs momentum and no dampening.
+        maximize: go up instead of down.
+        foreach, fused: accepted; a step is one kernel anyway.
+        differentiable: not supported.
+
+    >>> from facula import nn, optim, ones
+    >>> weight = nn.Parameter(ones(2))
+    >>> optimizer = optim.SGD([weight], lr=0.5)
+    >>> weight.sum().backward()
+    >>> optimizer.step()
+    >>> weight.tolist()
+    [0.5, 0.5]
+    """
+
+    number_state = ()
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        momentum=0,
+        dampening=0,
+        weight_decay=0,
+        nesterov=False,
+        *,
+        maximize=False,
+        foreach=None,
+        differentiable=False,
+        fused=None,
+    ):
+        check_range("learning rate", lr)
+        check_range("momentum value", momentum)
+        check_range("weight_decay value", weight_decay)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    def _update(self, group):
+        params = [param for param in group["params"] if param.grad is not None]
+        if group["momentum"] == 0:
+            self._apply(group, [(param, param.grad) for param in params], group["dampening"])
+            return
+        # The first gradient goes into the buffer whole: that is, into zeros, without dampening.
+        fresh, moving = [], []
+        for param in params:
+            state = self.state[param]
+            rows = moving
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = zeros_like(param)
+                rows = fresh
+            rows.append((param, param.grad, state["momentum_buffer"]))
+        self._apply(group, fresh, 0.0)
+        self._apply(group, moving, group["dampening"])
+
+    def _apply(self, group, rows, dampening):
+        if rows:
+            scalars = {
+                "lr": float(group["lr"]),
+                "momentum": float(group["momentum"]),
+                "dampening": float(dampening),
+                "weight_decay": float(group["weight_decay"]),
+            }
+            flags = {
+                "nesterov": group["nesterov"],
+                "maximize": group["maximize"],
+                "decays": group["weight_decay"] != 0,
+            }
+            apply(sgd_rule, tuple(list(column) for column in zip(*rows)), scalars, flags)
+
+
+def asgd_rule(param, grad, ax, *, lambd, eta, mu, weight_decay, maximize, decays, averages):
+    """One step of averaged SGD; ``ax`` is the average."""
+    if maximize:
+        grad = -grad
+    if decays:
+        grad = grad + weight_decay * param
+    param = (1 - lambd * eta) * param - eta * grad
+    ax = ax + mu * (param - ax) if averages else param
+    return param, ax
+
+
+class ASGD(Optimizer):
+    """SGD with a falling learning rate, and the average of its path (Polyak and Juditsky, 1992).
+
+    Args:
+        params: parameters or groups.
+        lr: learning rate.
+        lambd: how fast parameters shrink.
+        alpha: the power with which the learning rate falls.
+        t0: after how many steps averaging starts.
+        weight_decay: this times the parameter is added to the gradient.
+        maximize: go up instead of down.
+    """
+
+    number_state = ("step", "eta", "mu")
+
+    def __init__(
+        self,
+        params,
+        lr=1e-2,
+        lambd=1e-4,
+        alpha=0.75,
+        t0=1e6,
+        weight_decay=0,
+        foreach=None,
+        maximize=False,
+        differentiable=False,
+        capturable=False,
+    ):
+        check_range("learning rate", lr)
+        check_range("weight_decay value", weight_decay)
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+            "capturable": capturable,
+        }
+        super().__init__(params, defaults)
+
+    def _new_state(self, param, group):
+        return {"step": 0, "eta": float(group["lr"]), "mu": 1.0, "ax": zeros_like(param)}
+
+    def _update(self, group):
+        lr, lambd = float(group["lr"]), float(group["lambd"])
+        for states, tensors in self._buckets(group, ("ax",)):
+            step, mu = states[0]["step"] + 1, states[0]["mu"]
+            scalars = {
+                "lambd": lambd,
+                "eta": states[0]["eta"],
+                "mu": mu,
+                "weight_decay": float(group["weight_decay"]),
+            }
+            flags = {
+                "maximize": group["maximize"],
+                "decays": group["weight_decay"] != 0,
+                "averages": mu != 1,
+            }
+            apply(asgd_rule, tensors, scalars, flags)
+            numbers = {
+                "step": step,
+                "eta": lr / (1 + lambd * lr * step) ** group["alpha"],
+                "mu": 1 / max(1, step - group["t0"]),
+            }
+            for state in states:
+                state.update(numbers)
