@@ -1,0 +1,128 @@
+"""exp, exp2, expm1, sigmoid, and the hyperbolic functions, which are made of the same parts."""
+
+from __future__ import annotations
+
+from facula.ir import loops as L
+
+from .parts import (
+    LN2,
+    absolute,
+    at_least,
+    at_most,
+    bits,
+    constant,
+    copysign,
+    format_of,
+    polynomial,
+    shift_left,
+)
+
+#: exp of these and of all beyond is infinite or zero; the same for exp2.
+EXP_RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}
+EXP2_RANGE = {32: (-151.0, 128.5), 64: (-1076.0, 1024.5)}
+
+
+def nearest_power(x, per_unit, offset):
+    """The integer n nearest to ``x * per_unit``, as a float, and 2^(n + k).
+
+    ``offset`` is ``magic + bias + k``, a constant or an expression. Adding it leaves the exponent's
+    bits in the low bits of the sum, and a shift brings those to their place while all other bits
+    fall out. It must be that ``n + k`` is the exponent of a normal number.
+    """
+    fmt = format_of(x)
+    shifted = L.fma(x, per_unit, offset)
+    power = L.bitcast(shift_left(bits(shifted), fmt.mantissa), fmt.dtype)
+    return shifted - offset, power
+
+
+def wide_power(x, per_unit):
+    """n as above, and two factors of 2^n, for n from below the denormals to above the largest.
+
+    The first is a normal number throughout and the second a constant of two, by which the product
+    over- or underflows with a single rounding.
+    """
+    fmt = format_of(x)
+    deep = fmt.mantissa + 9
+    is_low = x < (2 - fmt.bias + deep) / per_unit
+    base = fmt.magic + fmt.bias
+    offset = L.select(is_low, constant(base + deep, x), constant(base - 1, x))
+    n, power = nearest_power(x, per_unit, offset)
+    return n, power, L.select(is_low, constant(2.0**-deep, x), constant(2.0, x))
+
+
+def remainder(x, n, low=None):
+    """``x + low - n ln 2``. The product with the upper part of ln 2 cancels without rounding."""
+    high_ln2, low_ln2 = format_of(x).split(LN2)
+    r = L.fma(n, -low_ln2, L.fma(n, -high_ln2, x))
+    return r if low is None else r + low
+
+
+def exp_of_remainder(r):
+    """exp(r) for |r| <= ln(2) / 2."""
+    square = r * r
+    p = polynomial(r, format_of(r).table("EXP"), square)
+    return L.fma(square, p, r) + 1.0
+
+
+def exp_within(x, low=None):
+    """exp of ``x``, or of the pair of it and ``low``, within EXP_RANGE."""
+    n, power, rest = wide_power(x, format_of(x).round(1 / LN2))
+    return exp_of_remainder(remainder(x, n, low)) * power * rest
+
+
+def exp(x):
+    low, high = EXP_RANGE[format_of(x).bits]
+    return exp_within(at_least(at_most(x, high), low))
+
+
+def exp2(x):
+    fmt = format_of(x)
+    low, high = EXP2_RANGE[fmt.bits]
+    x = at_least(at_most(x, high), low)
+    n, power, rest = wide_power(x, 1.0)
+    r = x - n
+    return L.fma(r, polynomial(r, fmt.table("EXP2")), 1.0) * power * rest
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)); for negative x as exp(x) / (1 + exp(x)), which does not overflow."""
+    fmt = format_of(x)
+    y = at_least(-absolute(x), EXP_RANGE[fmt.bits][0])
+    # All exponents are negative: lifted by a constant they are normal, and dropped at the end.
+    lift = fmt.mantissa + 1
+    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias + lift)
+    e = exp_of_remainder(remainder(y, n)) * power * 2.0**-lift
+    return L.select(x < 0.0, e, constant(1.0, x)) / (e + 1.0)
+
+
+def expm1_parts(x, keep=0):
+    """p and 2^(n - keep) with exp(x) = (1 + p) 2^n, |p| < 0.42, n an integer."""
+    fmt = format_of(x)
+    n, power = nearest_power(x, fmt.round(1 / LN2), fmt.magic + fmt.bias - keep)
+    r = remainder(x, n)
+    square = r * r
+    return L.fma(square, polynomial(r, fmt.table("EXPM1"), square), r), power
+
+
+def expm1(x):
+    fmt = format_of(x)
+    low = -(fmt.mantissa + 3) * fmt.round(LN2)
+    clamped = at_least(at_most(x, EXP_RANGE[fmt.bits][1]), low)
+    # One factor of two is kept back: at the upper end 2^n alone would overflow.
+    p, half = expm1_parts(clamped, keep=1)
+    result = L.fma(p, half, half - 0.5) * 2.0
+    return L.select(absolute(x) < fmt.epsilon / 4, x, result)
+
+
+def tanh(x):
+    """An odd polynomial up to 0.55, and 1 - 2 / (exp(2 |x|) + 1) from there."""
+    fmt = format_of(x)
+    square = x * x
+    small = L.fma(square * x, polynomial(square, fmt.table("TANH")), x)
+    a = absolute(x)
+    # From here on the result rounds to 1.
+    y = at_most(a + a, {32: 19.0, 64: 40.0}[fmt.bits])
+    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias)
+    e = exp_of_remainder(remainder(y, n)) * power
+    large = 1.0 - constant(2.0, x) / (e + 1.0)
+    return copysign(L.select(a < 0.55, small, large), x)

@@ -1,0 +1,105 @@
+"""log, log2, log10, log1p, and the inverse hyperbolic functions, which are logarithms of sums."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from facula.ir import loops as L
+
+from .parts import (
+    INF,
+    LN2,
+    LN10,
+    NAN,
+    bits,
+    constant,
+    copysign,
+    exact_sum,
+    format_of,
+    polynomial,
+    shift_left,
+    shift_right,
+)
+
+#: Bits of sqrt(0.5), by the size of the format: mantissas are taken from there to sqrt(2).
+SQRT_HALF = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
+
+
+def split_exponent(x):
+    """Integer e and mantissa m in [sqrt(0.5), sqrt(2)) with x = m 2^e, for normal x > 0."""
+    fmt = format_of(x)
+    word = bits(x)
+    e = shift_right(word - SQRT_HALF[fmt.bits], fmt.mantissa)
+    return e, L.bitcast(word - shift_left(e, fmt.mantissa), fmt.dtype)
+
+
+def normalised(x):
+    """``x`` with denormals brought into the normal range, and the exponent to add for that."""
+    fmt = format_of(x)
+    small = x < fmt.smallest_normal
+    shift = float(fmt.mantissa + 1)
+    return (
+        L.select(small, x * 2.0**shift, x),
+        L.select(small, constant(-shift, x), constant(0.0, x)),
+    )
+
+
+def with_special(x, result):
+    """The values at and beyond the ends of the domain: log(0), negative ones, infinity, NaN."""
+    edge = L.select(x.eq(0.0), constant(-INF, x), constant(NAN, x))
+    result = L.select(L.compare("gt", x, 0.0), result, edge)
+    return L.select(x.eq(INF), x, result)
+
+
+def logarithm(x, table, unit, per_octave):
+    """log(x) in any base: ``unit`` is the logarithm of e in it, ``per_octave`` that of 2."""
+    fmt = format_of(x)
+    scaled, shift = normalised(x)
+    e, m = split_exponent(scaled)
+    e = L.cast(e, fmt.dtype) + shift
+    t = m - 1.0
+    square = t * t
+    p = polynomial(t, fmt.table(table), square)
+    (high, low), (e_high, e_low) = fmt.split(unit), fmt.split(per_octave)
+    if high == 1.0:
+        # Natural logarithm: the term t itself is exact.
+        low_part = L.fma(square, p, e * e_low)
+        return with_special(x, L.fma(e, e_high, t + low_part))
+    y = L.fma(square, p, t * low)
+    y = y if e_low == 0.0 else L.fma(e, e_low, y)
+    return with_special(x, L.fma(e, e_high, L.fma(t, high, y)))
+
+
+def log(x):
+    return logarithm(x, "LOG", Decimal(1), LN2)
+
+
+def log2(x):
+    return logarithm(x, "LOG2", 1 / LN2, Decimal(1))
+
+
+def log10(x):
+    return logarithm(x, "LOG10", 1 / LN10, LN2 / LN10)
+
+
+def log_of_sum(u, low, octaves=0.0):
+    """``log(u + low) + octaves * log(2)`` for normal ``u`` and a much smaller ``low``."""
+    fmt = format_of(u)
+    e, m = split_exponent(u)
+    # 2^-e, or zero at the largest e, where ``low`` does not count.
+    bounded = L.select(e < fmt.bias, e, L.Const(fmt.bias, fmt.integer))
+    unscale = L.bitcast(shift_left(fmt.bias - bounded, fmt.mantissa), fmt.dtype)
+    t = L.fma(low, unscale, m - 1.0)
+    e = L.cast(e, fmt.dtype) + octaves
+    e_high, e_low = fmt.split(LN2)
+    square = t * t
+    p = L.fma(square, polynomial(t, fmt.table("LOG"), square), e * e_low)
+    return L.fma(e, e_high, t + p)
+
+
+def log1p(x):
+    """log of the sum 1 + x, taken exactly as a pair."""
+    result = log_of_sum(*exact_sum(x, constant(1.0, x)))
+    result = L.select(x.eq(-1.0), constant(-INF, x), copysign(result, x))
+    result = L.select(x < -1.0, constant(NAN, x), result)
+    return L.select(x < INF, result, x)

@@ -1,0 +1,176 @@
+"""What the functions are built of: constants, polynomials, and pairs of floats.
+
+All functions take expressions of float32 or float64 and give expressions of the same dtype. A
+*pair* is an unevaluated sum of two floats, the second no larger than half a unit in the last place
+of the first; it carries twice the digits where one rounding too many would be felt (T. J. Dekker,
+A floating-point technique for extending the available precision, 1971).
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal, localcontext
+
+from facula.base.dtypes import float32, float64, int32, int64
+from facula.ir import loops as L
+
+from . import coefficients
+
+INF = math.inf
+NAN = math.nan
+
+
+class Format:
+    """A binary floating-point format and the integer of its size."""
+
+    def __init__(self, dtype, integer, mantissa: int, bias: int):
+        self.dtype, self.integer = dtype, integer
+        self.mantissa, self.bias = mantissa, bias
+        self.bits = 8 * dtype.itemsize
+        #: Added to a float of small magnitude, it leaves the nearest integer in the low bits.
+        self.magic = 1.5 * 2.0**mantissa
+        self.smallest_normal = 2.0 ** (1 - bias)
+        self.epsilon = 2.0**-mantissa
+
+    def round(self, value) -> float:
+        """The number nearest to ``value`` in this format."""
+        value = float(value)
+        if self.dtype is float64:
+            return value
+        # Adding and taking away a number that is 2^29 times larger rounds to 24 bits.
+        factor = value * (2.0**29 + 1.0)
+        return factor - (factor - value)
+
+    def split(self, value: Decimal) -> tuple[float, float]:
+        """``value`` as the sum of two floats of this format."""
+        high = self.round(value)
+        return high, self.round(value - Decimal(high))
+
+    def table(self, name: str) -> tuple:
+        return getattr(coefficients, f"{name}_{self.bits}")
+
+
+FORMATS = {
+    float32: Format(float32, int32, 23, 127),
+    float64: Format(float64, int64, 52, 1023),
+}
+
+
+def format_of(x) -> Format:
+    return FORMATS[x.dtype]
+
+
+with localcontext() as context:
+    context.prec = 60
+    LN2 = Decimal(2).ln()
+    LN10 = Decimal(10).ln()
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
+
+
+def constant(value, like):
+    return L.Const(value, like.dtype)
+
+
+def horner(x, coefficients):
+    """``sum(c[k] * x**k)`` with one fused multiply-add a coefficient."""
+    *rest, p = coefficients
+    p = constant(p, x)
+    for c in reversed(rest):
+        p = L.fma(p, x, c)
+    return p
+
+
+def polynomial(x, coefficients, square=None):
+    """``sum(c[k] * x**k)`` in two interleaved chains, so that half as many steps wait."""
+    if len(coefficients) < 4:
+        return horner(x, coefficients)
+    square = square if square is not None else x * x
+    return L.fma(horner(square, coefficients[1::2]), x, horner(square, coefficients[0::2]))
+
+
+def at_most(x, bound):
+    """The smaller of ``x`` and a constant; NaN stays. One instruction, other than ``min``."""
+    bound = constant(bound, x)
+    return L.select(bound < x, bound, x)
+
+
+def at_least(x, bound):
+    bound = constant(bound, x)
+    return L.select(x < bound, bound, x)
+
+
+def absolute(x):
+    return L.unary("abs", x)
+
+
+def copysign(x, sign):
+    return L.binary("copysign", x, sign)
+
+
+def sqrt(x):
+    return L.unary("sqrt", x)
+
+
+def nearest(x):
+    """``x`` rounded to an integer, halves to even."""
+    return L.unary("round", x)
+
+
+def bits(x):
+    """The bits of a float as an integer."""
+    return L.bitcast(x, format_of(x).integer)
+
+
+def shift_left(x, count):
+    return L.binary("shl", x, count)
+
+
+def shift_right(x, count):
+    """Arithmetic shift."""
+    return L.binary("shr", x, count)
+
+
+def power_of_two(n, fmt):
+    """2^n of an integer ``n`` within the normal exponents."""
+    return L.bitcast(shift_left(n + fmt.bias, fmt.mantissa), fmt.dtype)
+
+
+# Pairs ------------------------------------------------------------------------------------------
+
+
+def fast_sum(a, b):
+    """``a + b`` as a pair, for ``|a| >= |b|`` or ``a == 0``."""
+    s = a + b
+    return s, b - (s - a)
+
+
+def exact_sum(a, b):
+    """``a + b`` as a pair (D. E. Knuth)."""
+    s = a + b
+    v = s - a
+    return s, (a - (s - v)) + (b - v)
+
+
+def exact_product(a, b):
+    """``a * b`` as a pair."""
+    p = a * b
+    return p, L.fma(a, b, -p)
+
+
+def pair_sum(a, b):
+    high, low = exact_sum(a[0], b[0])
+    return fast_sum(high, low + (a[1] + b[1]))
+
+
+def pair_product(a, b):
+    high, low = exact_product(a[0], b[0])
+    return fast_sum(high, L.fma(a[0], b[1], L.fma(a[1], b[0], low)))
+
+
+def pair_quotient(a, b):
+    """``a / b`` to about two units of the pair's last place."""
+    inverse = 1.0 / b[0]
+    q = a[0] * inverse
+    # What is left of the dividend, exact but for the products with the low parts.
+    rest = L.fma(-q, b[0], a[0]) + L.fma(-q, b[1], a[1])
+    return fast_sum(q, rest * inverse)

@@ -1,0 +1,104 @@
+"""pow: exp2(y log2|x|) with the logarithm to more digits than the result has, and its signs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from facula.base.dtypes import float32, float64
+from facula.ir import loops as L
+
+from .exponential import EXP2_RANGE, nearest_power, wide_power
+from .logarithm import normalised, split_exponent
+from .parts import (
+    FORMATS,
+    INF,
+    LN2,
+    NAN,
+    absolute,
+    at_least,
+    at_most,
+    constant,
+    exact_product,
+    exact_sum,
+    fast_sum,
+    horner,
+    pair_product,
+    pair_quotient,
+    polynomial,
+)
+
+WIDE = FORMATS[float64]
+
+
+def at_ends(a, log):
+    """log2 of zero, infinity and NaN among ``log`` of the absolute value ``a``."""
+    log = L.select(a < INF, log, a)
+    return L.select(a.eq(0.0), constant(-INF, a), log)
+
+
+def magnitude_32(a, y):
+    """a^y of float32 in float64: with its 53 digits no rounding but the last is felt."""
+    a, y = L.cast(a, float64), L.cast(y, float64)
+    e, m = split_exponent(a)
+    t = m - 1.0
+    high, low = WIDE.split(1 / LN2)
+    p = L.fma(t, horner(t, WIDE.table("POW_LOG2")), high + low) * t
+    log = at_ends(a, L.cast(e, float64) + p)
+    z = L.select(a.eq(1.0), constant(0.0, a), y * log)
+    # Far enough out for float32 to overflow or vanish.
+    z = at_least(at_most(z, 200.0), -200.0)
+    n, power = nearest_power(z, 1.0, WIDE.magic + WIDE.bias)
+    r = z - n
+    p = L.fma(r, polynomial(r, WIDE.table("POW_EXP2")), 1.0)
+    return L.cast(p * power, float32)
+
+
+def log2_pair(a):
+    """log2 of a positive float64 as a pair, to some 65 bits.
+
+    With s = (m - 1) / (m + 1), log(m) = 2 s (1 + s^2 / 3 + s^4 / 5 + ...), where the sum is 1 and
+    a little: only its first two terms need to be pairs.
+    """
+    scaled, shift = normalised(a)
+    e, m = split_exponent(scaled)
+    zero = constant(0.0, a)
+    s = pair_quotient((m - 1.0, zero), fast_sum(constant(1.0, a), m))
+    square = pair_product(s, s)
+    third = tuple(constant(v, a) for v in WIDE.split(1 / Decimal(3)))
+    rest = square[0] * horner(square[0], WIDE.table("POW_LOG"))
+    high, low = fast_sum(third[0], rest)
+    w = pair_product(square, (high, low + third[1]))
+    s = pair_product(s, tuple(constant(v, a) for v in WIDE.split(2 / LN2)))
+    sw = pair_product(s, w)
+    high, low = fast_sum(s[0], sw[0])
+    high, tail = exact_sum(L.cast(e, float64) + shift, high)
+    return fast_sum(high, tail + (low + (s[1] + sw[1])))
+
+
+def magnitude_64(a, y):
+    log, log_low = log2_pair(a)
+    log = at_ends(a, log)
+    inner = (absolute(log) < INF) & log.ne(0.0)
+    z, z_low = exact_product(y, log)
+    z_low = L.fma(y, log_low, z_low)
+    z = L.select(a.eq(1.0), constant(0.0, a), z)
+    # Only where nothing over- or underflows does the low part count; elsewhere it may be NaN.
+    z_low = L.select((absolute(z) < 1076.0) & inner, z_low, constant(0.0, a))
+    low, high = EXP2_RANGE[WIDE.bits]
+    z = at_least(at_most(z, high), low)
+    n, power, rest = wide_power(z, 1.0)
+    r = (z - n) + z_low
+    return L.fma(r, polynomial(r, WIDE.table("EXP2")), 1.0) * power * rest
+
+
+def pow(x, y):
+    a = absolute(x)
+    r = magnitude_32(a, y) if x.dtype is float32 else magnitude_64(a, y)
+    floor = L.unary("floor", y)
+    half = y * 0.5
+    integer = floor.eq(y)
+    odd = integer & L.unary("floor", half).ne(half)
+    r = L.select(odd, L.binary("copysign", r, x), r)
+    undefined = (x < 0.0) & L.compare("gt", x, -INF) & ~integer
+    r = L.select(undefined, constant(NAN, x), r)
+    return L.select(y.eq(0.0) | x.eq(1.0), constant(1.0, x), r)
