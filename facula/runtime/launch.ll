@@ -406,22 +406,9 @@ place:
   %data = call ptr @slot(ptr %storage, i64 $HEADER)
   store ptr %data, ptr %values
   %start = getelementptr i8, ptr %data, i64 %shared
-  %n = call i64 @field(ptr %plan, i64 $NREGIONS)
-  %offsets = call ptr @section(ptr %plan, i64 $REGIONS)
-  br label %test
-test:
-  %i = phi i64 [ 0, %place ], [ %next, %region ]
-  %more = icmp ult i64 %i, %n
-  br i1 %more, label %region, label %out
-region:
-  ; A region holds all threads' parts, so those before it are as many times as large.
-  %offset = call i64 @field(ptr %offsets, i64 %i)
-  %distance = mul i64 %offset, %threads
-  %address = getelementptr i8, ptr %start, i64 %distance
-  %next = add i64 %i, 1
-  %value_at = getelementptr ptr, ptr %values, i64 %next
-  store ptr %address, ptr %value_at
-  br label %test
+  %start_at = getelementptr ptr, ptr %values, i64 1
+  store ptr %start, ptr %start_at
+  br label %out
 out:
   ret ptr %storage
 }

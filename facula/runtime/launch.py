@@ -6,7 +6,7 @@ packs a :class:`LaunchSpec` into an array of words and returns a builtin functio
 interprets that array in machine code, at about the cost of the allocations it makes.
 
 How the words of a step come about: the launcher keeps a table of *values* (0, one per argument,
-one per output, the workspace, its per-thread regions), and a word is ``values[source] + offset``.
+one per output, the two workspaces), and a word is ``values[source] + offset``.
 A constant is an offset from the value 0, an address inside of a tensor an offset from its start.
 
 Everything a call needs lies on the stack, so any number of calls may be under way at once. A plan
@@ -87,11 +87,11 @@ class LaunchSpec:
     keep: object = None
 
 
-# The words of a plan: 16 of a head, then the sections that the head points to (as word indices).
-_HEAD = 16
+# The words of a plan: those of a head, then the sections that the head points to (as word indices).
+_HEAD = 14
 (
     _NARGS, _NOUTS, _NSTEPS, _NVALUES, _BLOCK, _RELEASE, _SHARED, _PER_THREAD,
-    _TENSOR, _STORAGE, _OUTS, _MUTATED, _NMUTATED, _REGIONS, _NREGIONS, _STEPS,
+    _TENSOR, _STORAGE, _OUTS, _MUTATED, _NMUTATED, _STEPS,
 ) = range(_HEAD)  # fmt: skip
 
 
@@ -131,8 +131,6 @@ def _text(slots: dict[str, int]) -> str:
         "OUTS": _OUTS,
         "MUTATED": _MUTATED,
         "NMUTATED": _NMUTATED,
-        "REGIONS": _REGIONS,
-        "NREGIONS": _NREGIONS,
         "STEPS": _STEPS,
     }
     return jit.source("launch.ll", words) + jit.source("plan.ll", words)
@@ -250,26 +248,21 @@ def build(spec: LaunchSpec):
 def _pack(spec: LaunchSpec, launcher: _Launcher) -> array.array:
     """The words of a plan, as the native code reads them."""
     nargs, nouts = len(spec.args), len(spec.outputs)
-    regions = sorted(
-        {(w[1] if len(w) > 1 else 0) for s in spec.steps for w in s.words if w[0] == "thread_work"}
-    )
     bases = {"arg": 1, "scalar": 1, "out": 1 + nargs, "work": 1 + nargs + nouts}
-    region_values = {offset: 2 + nargs + nouts + i for i, offset in enumerate(regions)}
+    bases["thread_work"] = bases["work"] + 1
     bounds = {"arg": nargs, "scalar": nargs, "out": nouts}
     words = []
     steps = []
     for step in spec.steps:
         steps.append((step.address, len(step.words), len(words)))
         for word in step.words:
-            words += _encode(word, bases, bounds, region_values)
+            words += _encode(word, bases, bounds)
     plan = [0] * _HEAD + [KINDS[kind] for kind in spec.args]
     outs = len(plan)
     for nbytes, meta in spec.outputs:
         plan += (nbytes, id(meta))
     mutated = len(plan)
     plan += spec.mutated
-    at_regions = len(plan)
-    plan += regions
     at_steps = len(plan)
     at_words = at_steps + 3 * len(steps)
     for address, count, start in steps:
@@ -277,15 +270,15 @@ def _pack(spec: LaunchSpec, launcher: _Launcher) -> array.array:
     plan += words
     shared, per_thread = (-(-size // 64) * 64 for size in spec.workspace)
     plan[:_HEAD] = (
-        nargs, nouts, len(steps), 2 + nargs + nouts + len(regions),
+        nargs, nouts, len(steps), 3 + nargs + nouts,
         max((len(s.words) for s in spec.steps), default=0), int(spec.release_gil),
         shared, per_thread, id(launcher.cls), id(launcher.storage_type),
-        outs, mutated, len(spec.mutated), at_regions, len(regions), at_steps,
+        outs, mutated, len(spec.mutated), at_steps,
     )  # fmt: skip
     return array.array("q", plan)
 
 
-def _encode(word: tuple, bases: dict, bounds: dict, regions: dict) -> tuple[int, int]:
+def _encode(word: tuple, bases: dict, bounds: dict) -> tuple[int, int]:
     """(source, offset) of one word: its value will be ``values[source] + offset``."""
     kind = word[0]
     if kind == "const":

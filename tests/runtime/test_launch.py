@@ -74,8 +74,8 @@ def test_words(kernels):
     assert seen[3:5] == [struct.unpack("q", struct.pack("d", 2.5))[0], -1]
     shared, first, second = seen[6], seen[7], seen[8]
     assert shared % 64 == 0 and seen[5] == shared + 64
-    # The shared part is rounded up; each region holds the parts of all threads.
-    assert first == shared + 128 and second == first + 128 * threads.get_num_threads()
+    # The shared part is rounded up to whole cache lines.
+    assert first == shared + 128 and second == first + 128
 
 
 def test_numbers_that_look_like_errors(kernels):
