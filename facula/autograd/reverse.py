@@ -56,8 +56,12 @@ def _depends_on(nodes, wrt):
 
 def _cotangents(node, gs):
     if node.op.gradient is None:
-        fail(AutogradError, node.op.name, "the derivative is not implemented",
-             "compute this part under no_grad or with detach()")  # fmt: skip
+        fail(
+            AutogradError,
+            node.op.name,
+            "the derivative is not implemented",
+            "compute this part under no_grad or with detach()",
+        )
     if len(node.outputs) == 1:
         return node.op.gradient(gs[0], node.outputs[0], *node.inputs, **node.params)
     gs = tuple(zeros_like(v) if g is None else g for g, v in zip(gs, node.outputs))
@@ -96,8 +100,11 @@ def derive(forward: Program, wrt: tuple[int, ...], given: tuple[int, ...], keep_
     back.nodes, back.guards = list(forward.nodes), forward.guards
     cotangents = {j: Value(forward.outputs[j].dtype, forward.outputs[j].shape) for j in given}
     with P.building(back):
-        grads = reverse([forward.outputs[j] for j in given], [cotangents[j] for j in given],
-                        [forward.inputs[i] for i in wrt])  # fmt: skip
+        grads = reverse(
+            [forward.outputs[j] for j in given],
+            [cotangents[j] for j in given],
+            [forward.inputs[i] for i in wrt],
+        )
     defined = tuple(i for i, g in zip(wrt, grads) if g is not None)
     back.outputs = [g for g in grads if g is not None]
     kept = _kept_values(forward, back, keep_hidden)
@@ -110,10 +117,7 @@ def derive(forward: Program, wrt: tuple[int, ...], given: tuple[int, ...], keep_
         ("input", s[1], s[2] and id(v) in used) if s[0] == "input" else s
         for s, v in zip(sources, inputs)
     ]
-    pruned = [
-        (s, v) for s, v in zip(sources, inputs)
-        if s[0] == "input" or id(v) in used
-    ]  # fmt: skip
+    pruned = [(s, v) for s, v in zip(sources, inputs) if s[0] == "input" or id(v) in used]
     back.inputs = [v for _, v in pruned]
     return Derivative(back, [s for s, _ in pruned], wrt, defined)
 
@@ -157,8 +161,7 @@ def _sources(forward, kept, cotangents):
     for j, v in cotangents.items():
         sources.append(("cotangent", j))
         inputs.append(v)
-    fresh = {id(old): new for (old, _), new in
-             zip(kept.values(), inputs[len(forward.inputs) :])}  # fmt: skip
+    fresh = {id(old): new for (old, _), new in zip(kept.values(), inputs[len(forward.inputs) :])}
     for key in kept:
         kept[key] = fresh[key]
     return sources, inputs

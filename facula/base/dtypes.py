@@ -48,9 +48,7 @@ class dtype:  # noqa: N801  the public name of the field
         import numpy
 
         if self is bfloat16:
-            raise TypeError(
-                "numpy: bfloat16 has no NumPy dtype; hint: convert with .float() first"
-            )
+            raise TypeError("numpy: bfloat16 has no NumPy dtype; hint: convert with .float() first")
         return numpy.dtype(self.name)
 
     def __repr__(self) -> str:

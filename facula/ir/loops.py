@@ -371,8 +371,12 @@ def binary(name, a, b) -> Expr:
             if folded is not None:
                 return Const(folded, int64)
         if const[1] and (name, b.value) in (
-            ("add", 0), ("sub", 0), ("mul", 1), ("div", 1), ("shl", 0),
-        ):  # fmt: skip
+            ("add", 0),
+            ("sub", 0),
+            ("mul", 1),
+            ("div", 1),
+            ("shl", 0),
+        ):
             return a
         if const[0] and (name, a.value) in (("add", 0), ("mul", 1)):
             return b

@@ -5,17 +5,24 @@ from __future__ import annotations
 from facula.base.errors import DtypeError, ShapeError, fail
 from facula.ir import dims as sizes
 from facula.ir.program import Value
+from facula.ops.movement import permute_
 from facula.ops.promote import broadcast_shapes, expand_to
 from facula.ops.registry import F, Primitive, op
-from facula.ops.movement import permute_
 
 
 def _matmul_infer(a, b):
     if not (a.ndim == b.ndim == 3):
-        fail(ShapeError, "matmul", f"expected [batch, m, k] and [batch, k, n], got {a.shape}, {b.shape}")
+        fail(
+            ShapeError,
+            "matmul",
+            f"expected [batch, m, k] and [batch, k, n], got {a.shape}, {b.shape}",
+        )
     if a.dtype is not b.dtype:
-        fail(DtypeError, "matmul", f"expected m1 and m2 to have the same dtype, but got: "
-             f"{a.dtype.name} != {b.dtype.name}")  # fmt: skip
+        fail(
+            DtypeError,
+            "matmul",
+            f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}",
+        )
     return [(a.dtype, (a.shape[0], a.shape[1], b.shape[2]))]
 
 
@@ -27,18 +34,29 @@ def swapped(x: Value) -> Value:
 
 #: ``[batch, m, k] @ [batch, k, n]``; sums run in the order of k, in blocks of 512.
 matmul_ = Primitive(
-    "matmul", "opaque", _matmul_infer, lambda np, a, b: np.matmul(a, b),
+    "matmul",
+    "opaque",
+    _matmul_infer,
+    lambda np, a, b: np.matmul(a, b),
     lambda g, y, a, b: (matmul_(g, swapped(b)), matmul_(swapped(a), g)),
-)  # fmt: skip
+)
 
 
 def _shapes(a, b):
     return f"{tuple(a.shape)} and {tuple(b.shape)}"
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), make(5, 3)), {}), ((make(5), make(5)), {}),
-                                    ((make(2, 4, 5), make(5, 3)), {}), ((make(2, 4, 5), make(2, 5, 3)), {}),
-                                    ((make(5), make(2, 5, 3)), {}), ((make(2, 4, 5), make(5)), {})])  # fmt: skip
+@op(
+    out=True,
+    samples=lambda make: [
+        ((make(4, 5), make(5, 3)), {}),
+        ((make(5), make(5)), {}),
+        ((make(2, 4, 5), make(5, 3)), {}),
+        ((make(2, 4, 5), make(2, 5, 3)), {}),
+        ((make(5), make(2, 5, 3)), {}),
+        ((make(2, 4, 5), make(5)), {}),
+    ],
+)
 def matmul(input: Value, other: Value):
     """Matrix product: of vectors, matrices, and batches of matrices (which broadcast).
 
@@ -49,13 +67,21 @@ def matmul(input: Value, other: Value):
     """
     a, b = input, other
     if a.ndim == 0 or b.ndim == 0:
-        fail(ShapeError, "matmul", "both arguments to matmul need to be at least 1D, but they are "
-             f"{a.ndim}D and {b.ndim}D")  # fmt: skip
+        fail(
+            ShapeError,
+            "matmul",
+            "both arguments to matmul need to be at least 1D, but they are "
+            f"{a.ndim}D and {b.ndim}D",
+        )
     a2 = F.unsqueeze(a, 0) if a.ndim == 1 else a
     b2 = F.unsqueeze(b, 1) if b.ndim == 1 else b
     if not a2.shape[-1] == b2.shape[-2]:
-        fail(ShapeError, "matmul", f"inner dimensions differ: {_shapes(a, b)}",
-             "the last size of the first must equal the last but one of the second")  # fmt: skip
+        fail(
+            ShapeError,
+            "matmul",
+            f"inner dimensions differ: {_shapes(a, b)}",
+            "the last size of the first must equal the last but one of the second",
+        )
     y = _batched(a2, b2)
     if a.ndim == 1:
         y = F.squeeze(y, -2)
@@ -100,13 +126,22 @@ def bmm(input: Value, mat2: Value):
     return F.matmul(input, mat2)
 
 
-@op(spaces=("nn.functional",), samples=lambda make: [
-    ((make(4, 5), make(3, 5), make(3)), {}), ((make(2, 4, 5), make(3, 5)), {})])  # fmt: skip
+@op(
+    spaces=("nn.functional",),
+    samples=lambda make: [
+        ((make(4, 5), make(3, 5), make(3)), {}),
+        ((make(2, 4, 5), make(3, 5)), {}),
+    ],
+)
 def linear(input: Value, weight: Value, bias: Value = None):
     """``input @ weight.T + bias``: ``[..., in] , [out, in], [out] -> [..., out]``."""
     if not input.shape[-1] == weight.shape[-1]:
-        fail(ShapeError, "linear", f"mat1 and mat2 shapes cannot be multiplied: input "
-             f"{tuple(input.shape)}, weight {tuple(weight.shape)}")  # fmt: skip
+        fail(
+            ShapeError,
+            "linear",
+            f"mat1 and mat2 shapes cannot be multiplied: input "
+            f"{tuple(input.shape)}, weight {tuple(weight.shape)}",
+        )
     w = F.transpose(weight, 0, 1) if weight.ndim == 2 else weight
     y = F.matmul(input, w)
     return y if bias is None else F.add(y, bias)
@@ -132,14 +167,19 @@ def _patches(np, x, kernel, stride, padding, dilation):
     """[n, c, *out, *kernel] of a padded input, for the meanings below."""
     rank = len(kernel)
     x = np.pad(x, [(0, 0), (0, 0)] + [(p, p) for p in padding])
-    out = [(n - d * (k - 1) - 1) // s + 1
-           for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)]  # fmt: skip
+    out = [
+        (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)
+    ]
     steps = x.strides
     return np.lib.stride_tricks.as_strided(
-        x, (*x.shape[:2], *out, *kernel),
-        (*steps[:2], *(st * s for st, s in zip(steps[2:], stride)),
-         *(st * d for st, d in zip(steps[2:], dilation))),
-    ), rank  # fmt: skip
+        x,
+        (*x.shape[:2], *out, *kernel),
+        (
+            *steps[:2],
+            *(st * s for st, s in zip(steps[2:], stride)),
+            *(st * d for st, d in zip(steps[2:], dilation)),
+        ),
+    ), rank
 
 
 def _conv_meaning(np, x, w, *, stride, padding, dilation, groups):
@@ -160,8 +200,10 @@ def _conv_input_meaning(np, g, w, *, spatial, stride, padding, dilation, groups)
     wg = w.reshape(groups, -1, *w.shape[1:])
     for tap in np.ndindex(*w.shape[2:]):
         part = np.einsum("ngo...,goc->ngc...", gg, wg[(Ellipsis, *tap)])
-        place = tuple(slice(t * d, t * d + (m - 1) * s + 1, s)
-                      for t, d, s, m in zip(tap, dilation, stride, g.shape[2:]))  # fmt: skip
+        place = tuple(
+            slice(t * d, t * d + (m - 1) * s + 1, s)
+            for t, d, s, m in zip(tap, dilation, stride, g.shape[2:])
+        )
         y[(slice(None), slice(None), *place)] += part.reshape(n, c * groups, *g.shape[2:])
     inner = tuple(slice(p, p + s) for s, p in zip(spatial, padding))
     assert rank == len(inner)
@@ -186,27 +228,34 @@ def _at(p):
 
 #: x [n, c, *spatial], w [o, c / groups, *kernel] -> [n, o, *out]; symmetric zero padding.
 conv_ = Primitive(
-    "conv", "opaque", _conv_infer, _conv_meaning,
+    "conv",
+    "opaque",
+    _conv_infer,
+    _conv_meaning,
     lambda g, y, x, w, **p: (
         conv_input_(g, w, spatial=tuple(x.shape[2:]), **_at(p)),
         conv_weight_(x, g, kernel=tuple(w.shape[2:]), **_at(p)),
     ),
-)  # fmt: skip
+)
 #: The transpose of ``conv`` in x: g [n, o, *out], w -> [n, c, *spatial].
 conv_input_ = Primitive(
-    "conv_input", "opaque",
-    lambda g, w, *, spatial, groups, **p: [
-        (g.dtype, (g.shape[0], w.shape[1] * groups, *spatial))],
+    "conv_input",
+    "opaque",
+    lambda g, w, *, spatial, groups, **p: [(g.dtype, (g.shape[0], w.shape[1] * groups, *spatial))],
     _conv_input_meaning,
     lambda gg, y, g, w, **p: (
-        conv_(gg, w, **_at(p)), conv_weight_(gg, g, kernel=tuple(w.shape[2:]), **_at(p))),
-)  # fmt: skip
+        conv_(gg, w, **_at(p)),
+        conv_weight_(gg, g, kernel=tuple(w.shape[2:]), **_at(p)),
+    ),
+)
 #: The transpose of ``conv`` in w: x, g [n, o, *out] -> [o, c / groups, *kernel].
 conv_weight_ = Primitive(
-    "conv_weight", "opaque",
-    lambda x, g, *, kernel, groups, **p: [
-        (x.dtype, (g.shape[1], x.shape[1] // groups, *kernel))],
+    "conv_weight",
+    "opaque",
+    lambda x, g, *, kernel, groups, **p: [(x.dtype, (g.shape[1], x.shape[1] // groups, *kernel))],
     _conv_weight_meaning,
     lambda gw, y, x, g, **p: (
-        conv_input_(g, gw, spatial=tuple(x.shape[2:]), **_at(p)), conv_(x, gw, **_at(p))),
-)  # fmt: skip
+        conv_input_(g, gw, spatial=tuple(x.shape[2:]), **_at(p)),
+        conv_(x, gw, **_at(p)),
+    ),
+)

@@ -25,9 +25,12 @@ def _take_gradient(g, y, x, index, *, dim):
 
 #: ``x`` along ``dim`` at the positions ``index`` (int64, any shape, already non-negative).
 take_ = Primitive(
-    "take", "gather", _take_infer, lambda np, x, index, *, dim: np.take(x, index, axis=dim),
+    "take",
+    "gather",
+    _take_infer,
+    lambda np, x, index, *, dim: np.take(x, index, axis=dim),
     _take_gradient,
-)  # fmt: skip
+)
 
 
 def _gather_meaning(np, x, index, *, dim):
@@ -38,10 +41,15 @@ def _gather_meaning(np, x, index, *, dim):
 
 #: torch.gather: ``y[i,j,k] = x[i, index[i,j,k], k]`` for dim 1; index no larger than x elsewhere.
 gather_ = Primitive(
-    "gather", "gather", lambda x, index, *, dim: [(x.dtype, index.shape)], _gather_meaning,
+    "gather",
+    "gather",
+    lambda x, index, *, dim: [(x.dtype, index.shape)],
+    _gather_meaning,
     lambda g, y, x, index, *, dim: (
-        scatter_(F.zeros_of(x.shape, x.dtype), index, g, dim=dim, reduce="add"), None),
-)  # fmt: skip
+        scatter_(F.zeros_of(x.shape, x.dtype), index, g, dim=dim, reduce="add"),
+        None,
+    ),
+)
 
 
 def _scatter_meaning(np, x, index, src, *, dim, reduce):
@@ -51,9 +59,13 @@ def _scatter_meaning(np, x, index, src, *, dim, reduce):
         to_[dim] = index[place]
         to_ = tuple(to_)
         value, old = src[place], y[to_]
-        y[to_] = {"set": lambda: value, "add": lambda: old + value, "mul": lambda: old * value,
-                  "min": lambda: np.minimum(old, value),
-                  "max": lambda: np.maximum(old, value)}[reduce]()  # fmt: skip
+        y[to_] = {
+            "set": lambda: value,
+            "add": lambda: old + value,
+            "mul": lambda: old * value,
+            "min": lambda: np.minimum(old, value),
+            "max": lambda: np.maximum(old, value),
+        }[reduce]()
     return y
 
 
@@ -68,9 +80,12 @@ def _scatter_gradient(g, y, x, index, src, *, dim, reduce):
 
 #: A copy of ``x`` with ``src`` written (or combined) at ``index`` along ``dim``, in index order.
 scatter_ = Primitive(
-    "scatter", "opaque", lambda x, index, src, *, dim, reduce: [(x.dtype, x.shape)],
-    _scatter_meaning, _scatter_gradient,
-)  # fmt: skip
+    "scatter",
+    "opaque",
+    lambda x, index, src, *, dim, reduce: [(x.dtype, x.shape)],
+    _scatter_meaning,
+    _scatter_gradient,
+)
 
 
 def _index_add_meaning(np, x, index, src, *, dim):
@@ -82,9 +97,12 @@ def _index_add_meaning(np, x, index, src, *, dim):
 
 #: A copy of ``x`` with slices of ``src`` added at the positions ``index`` along ``dim``.
 index_add_ = Primitive(
-    "index_add", "opaque", lambda x, index, src, *, dim: [(x.dtype, x.shape)], _index_add_meaning,
+    "index_add",
+    "opaque",
+    lambda x, index, src, *, dim: [(x.dtype, x.shape)],
+    _index_add_meaning,
     lambda g, y, x, index, src, *, dim: (g, None, take_(g, index, dim=dim)),
-)  # fmt: skip
+)
 
 
 def _index_put_meaning(np, x, index, src, *, accumulate):
@@ -103,17 +121,23 @@ def _index_put_gradient(g, y, x, index, src, *, accumulate):
 
 #: ``y[r] = x[index[r, 0], ..., index[r, k-1], ...]``: index is int64 [rows, k], non-negative.
 index_get_ = Primitive(
-    "index_get", "gather",
+    "index_get",
+    "gather",
     lambda x, index: [(x.dtype, (index.shape[0], *x.shape[int(index.shape[1]) :]))],
     lambda np, x, index: x[tuple(index[:, k] for k in range(index.shape[1]))],
     lambda g, y, x, index: (
-        index_put_(F.zeros_of(x.shape, x.dtype), index, g, accumulate=True), None),
-)  # fmt: skip
+        index_put_(F.zeros_of(x.shape, x.dtype), index, g, accumulate=True),
+        None,
+    ),
+)
 #: A copy of ``x`` with rows of ``src`` written or added at ``index`` (see ``index_get``).
 index_put_ = Primitive(
-    "index_put", "opaque", lambda x, index, src, *, accumulate: [(x.dtype, x.shape)],
-    _index_put_meaning, _index_put_gradient,
-)  # fmt: skip
+    "index_put",
+    "opaque",
+    lambda x, index, src, *, accumulate: [(x.dtype, x.shape)],
+    _index_put_meaning,
+    _index_put_gradient,
+)
 
 
 @op(spaces=())
@@ -125,8 +149,12 @@ def zeros_of(shape, dtype):
 def need_index(name, index):
     """Refuse index tensors that are not integers."""
     if index.dtype not in (D.int64, D.int32):
-        fail(DtypeError, name, f"Expected dtype int64 for index, got {index.dtype.name}",
-             "convert with .long()")  # fmt: skip
+        fail(
+            DtypeError,
+            name,
+            f"Expected dtype int64 for index, got {index.dtype.name}",
+            "convert with .long()",
+        )
     return to(index, D.int64)
 
 
@@ -142,8 +170,9 @@ def index_select(input: Value, dim, index: Value):
     return take_(input, F.reshape(index, (-1,)), dim=dim)
 
 
-@op(out=True, samples=lambda make: [
-    ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4)), {})])  # fmt: skip
+@op(
+    out=True, samples=lambda make: [((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4)), {})]
+)
 def gather(input: Value, dim, index: Value, *, sparse_grad=False):
     """``out[i][j] = input[i][index[i][j]]`` for ``dim`` 1, and alike for others.
 
@@ -162,13 +191,21 @@ def gather(input: Value, dim, index: Value, *, sparse_grad=False):
 
 def _fits(name, shape, index_shape, dim):
     if len(shape) != len(index_shape):
-        fail(ShapeError, name, "Index tensor must have the same number of dimensions as input "
-             f"tensor, got {len(index_shape)} and {len(shape)}")  # fmt: skip
+        fail(
+            ShapeError,
+            name,
+            "Index tensor must have the same number of dimensions as input "
+            f"tensor, got {len(index_shape)} and {len(shape)}",
+        )
     for d, (n, m) in enumerate(zip(shape, index_shape)):
         if d != dim and m > n:
-            fail(ShapeError, name, f"Size does not match at dimension {d} expected index "
-                 f"{list(index_shape)} to be no larger than self {list(shape)} apart from "
-                 f"dimension {dim}")  # fmt: skip
+            fail(
+                ShapeError,
+                name,
+                f"Size does not match at dimension {d} expected index "
+                f"{list(index_shape)} to be no larger than self {list(shape)} apart from "
+                f"dimension {dim}",
+            )
 
 
 def _scattered(name, input, dim, index, src, reduce):
@@ -188,8 +225,13 @@ def _scattered(name, input, dim, index, src, reduce):
     else:
         src = expand_to(to(src, input.dtype), index.shape)
     if index.ndim == 0 or input.ndim == 0:
-        one = scatter_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), F.reshape(src, (-1,)),
-                       dim=0, reduce=reduce)  # fmt: skip
+        one = scatter_(
+            F.reshape(input, (-1,)),
+            F.reshape(index, (-1,)),
+            F.reshape(src, (-1,)),
+            dim=0,
+            reduce=reduce,
+        )
         return F.reshape(one, input.shape)
     _fits(name, input.shape, index.shape, dim)
     return scatter_(input, index, src, dim=dim, reduce=reduce)
@@ -201,8 +243,9 @@ def dims_same(a, b):
 
 _SCATTER_SAMPLES = {
     "samples": lambda make: [
-        ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4), make(5, 3)), {})]
-}  # fmt: skip
+        ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4), make(5, 3)), {})
+    ]
+}
 
 
 @op(inplace=True, out=True, **_SCATTER_SAMPLES)
@@ -210,7 +253,9 @@ def scatter(input: Value, dim, index: Value, src: Value, *, reduce=None):
     """A copy of ``input`` with ``src`` written at ``index`` along ``dim``."""
     names = {None: "set", "add": "add", "multiply": "mul"}
     if reduce not in names:
-        raise RuntimeError(f"scatter: reduce argument must be either add or multiply, got {reduce!r}")
+        raise RuntimeError(
+            f"scatter: reduce argument must be either add or multiply, got {reduce!r}"
+        )
     return _scattered("scatter", input, dim, index, src, names[reduce])
 
 
@@ -220,15 +265,22 @@ def scatter_add(input: Value, dim, index: Value, src: Value):
     return _scattered("scatter_add", input, dim, index, src, "add")
 
 
-@op(inplace=True, out=True, samples=lambda make: [
-    ((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5), make(3, 4)), {})])  # fmt: skip
+@op(
+    inplace=True,
+    out=True,
+    samples=lambda make: [((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5), make(3, 4)), {})],
+)
 def index_add(input: Value, dim, index: Value, source: Value, *, alpha: Scalar = 1):
     """A copy of ``input`` with ``alpha * source`` added at the slices ``index`` along ``dim``."""
     dim = wrap_dim("index_add", dim, input.ndim)
     index = F.reshape(need_index("index_add", index), (-1,))
     if source.dtype is not input.dtype:
-        fail(DtypeError, "index_add", "self and source expected to have the same dtype, got "
-             f"{input.dtype.name} and {source.dtype.name}")  # fmt: skip
+        fail(
+            DtypeError,
+            "index_add",
+            "self and source expected to have the same dtype, got "
+            f"{input.dtype.name} and {source.dtype.name}",
+        )
     expected = _index_shape(input.shape, dim, index.shape)
     if tuple(source.shape) != tuple(expected):
         fail(ShapeError, "index_add", f"source has shape {source.shape}, expected {expected}")

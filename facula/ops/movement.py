@@ -33,26 +33,36 @@ def contiguous_strides(shape) -> tuple:
 
 def _expand_view(shape, strides, *, shape_to):
     extra = len(shape_to) - len(shape)
-    return shape_to, (0,) * extra + tuple(
-        0 if isinstance(n, int) and n == 1 and not (isinstance(m, int) and m == 1) else s
-        for n, m, s in zip(shape, shape_to[extra:], strides)
-    ), 0  # fmt: skip
+    return (
+        shape_to,
+        (0,) * extra
+        + tuple(
+            0 if isinstance(n, int) and n == 1 and not (isinstance(m, int) and m == 1) else s
+            for n, m, s in zip(shape, shape_to[extra:], strides)
+        ),
+        0,
+    )
 
 
 expand_ = Primitive(
-    "expand", "movement", lambda x, *, shape: [(x.dtype, shape)],
+    "expand",
+    "movement",
+    lambda x, *, shape: [(x.dtype, shape)],
     lambda np, x, *, shape: np.broadcast_to(x, shape),
     lambda g, y, x, *, shape: (unbroadcast(g, x.shape),),
     view=lambda shape_, strides, *, shape: _expand_view(shape_, strides, shape_to=shape),
-)  # fmt: skip
+)
 
 # reshape -----------------------------------------------------------------------------------------
 
 
 def _reshape_infer(x, *, shape):
     if not dims.product(x.shape) == dims.product(shape):
-        fail(ShapeError, "reshape", f"shape '{list(shape)}' is invalid for input of size "
-             f"{dims.product(x.shape)}")  # fmt: skip
+        fail(
+            ShapeError,
+            "reshape",
+            f"shape '{list(shape)}' is invalid for input of size {dims.product(x.shape)}",
+        )
     return [(x.dtype, shape)]
 
 
@@ -85,8 +95,11 @@ def reshape_strides(shape, strides, target):
         if result[i] is None:
             if not target[i] == 1:
                 return None
-            result[i] = step if step is not None else (result[i + 1] * target[i + 1]
-                                                       if i + 1 < len(target) else 1)  # fmt: skip
+            result[i] = (
+                step
+                if step is not None
+                else (result[i + 1] * target[i + 1] if i + 1 < len(target) else 1)
+            )
     return tuple(result)
 
 
@@ -96,10 +109,13 @@ def _reshape_view(shape, strides, *, shape_to):
 
 
 reshape_ = Primitive(
-    "reshape", "movement", _reshape_infer, lambda np, x, *, shape: np.reshape(x, shape),
+    "reshape",
+    "movement",
+    _reshape_infer,
+    lambda np, x, *, shape: np.reshape(x, shape),
     lambda g, y, x, *, shape: (F.reshape(g, x.shape),),
     view=lambda shape_, strides, *, shape: _reshape_view(shape_, strides, shape_to=shape),
-)  # fmt: skip
+)
 
 # permute, slice, flip, pad -------------------------------------------------------------------------
 
@@ -112,12 +128,17 @@ def _inverse(order):
 
 
 permute_ = Primitive(
-    "permute", "movement", lambda x, *, order: [(x.dtype, tuple(x.shape[d] for d in order))],
+    "permute",
+    "movement",
+    lambda x, *, order: [(x.dtype, tuple(x.shape[d] for d in order))],
     lambda np, x, *, order: np.transpose(x, order),
     lambda g, y, x, *, order: (permute_(g, order=_inverse(order)),),
     view=lambda shape, strides, *, order: (
-        tuple(shape[d] for d in order), tuple(strides[d] for d in order), 0),
-)  # fmt: skip
+        tuple(shape[d] for d in order),
+        tuple(strides[d] for d in order),
+        0,
+    ),
+)
 
 
 def _slice_gradient(g, y, x, *, dim, start, length, step):
@@ -127,9 +148,11 @@ def _slice_gradient(g, y, x, *, dim, start, length, step):
 
 
 slice_ = Primitive(
-    "slice", "movement",
+    "slice",
+    "movement",
     lambda x, *, dim, start, length, step: [
-        (x.dtype, x.shape[:dim] + (length,) + x.shape[dim + 1 :])],
+        (x.dtype, x.shape[:dim] + (length,) + x.shape[dim + 1 :])
+    ],
     lambda np, x, *, dim, start, length, step: np.take(x, start + step * np.arange(length), dim),
     _slice_gradient,
     view=lambda shape, strides, *, dim, start, length, step: (
@@ -137,13 +160,15 @@ slice_ = Primitive(
         strides[:dim] + (strides[dim] * step,) + strides[dim + 1 :],
         strides[dim] * start,
     ),
-)  # fmt: skip
+)
 
 flip_ = Primitive(
-    "flip", "movement", lambda x, *, dims: [(x.dtype, x.shape)],
+    "flip",
+    "movement",
+    lambda x, *, dims: [(x.dtype, x.shape)],
     lambda np, x, *, dims: np.flip(x, dims),
     lambda g, y, x, *, dims: (flip_(g, dims=dims),),
-)  # fmt: skip
+)
 
 
 def padded_size(n, before, after, between):
@@ -163,14 +188,21 @@ def _pad_meaning(np, x, *, dim, before, after, between, value):
 
 #: Constants around and between the elements along one dimension. Needs a size of at least 1.
 pad_ = Primitive(
-    "pad", "movement",
+    "pad",
+    "movement",
     lambda x, *, dim, before, after, between, value: [
-        (x.dtype, x.shape[:dim] + (padded_size(x.shape[dim], before, after, between),)
-         + x.shape[dim + 1 :])],
+        (
+            x.dtype,
+            x.shape[:dim]
+            + (padded_size(x.shape[dim], before, after, between),)
+            + x.shape[dim + 1 :],
+        )
+    ],
     _pad_meaning,
     lambda g, y, x, *, dim, before, after, between, value: (
-        slice_(g, dim=dim, start=before, length=x.shape[dim], step=between + 1),),
-)  # fmt: skip
+        slice_(g, dim=dim, start=before, length=x.shape[dim], step=between + 1),
+    ),
+)
 
 
 def _windows_infer(x, *, dim, size, step, dilation):
@@ -199,14 +231,19 @@ def _windows_gradient(g, y, x, *, dim, size, step, dilation):
 
 #: Sliding windows: dimension ``dim`` becomes (number of windows, ``size``).
 windows_ = Primitive(
-    "windows", "movement", _windows_infer, _windows_meaning, _windows_gradient,
+    "windows",
+    "movement",
+    _windows_infer,
+    _windows_meaning,
+    _windows_gradient,
     view=lambda shape, strides, *, dim, size, step, dilation: (
-        shape[:dim] + ((shape[dim] - dilation * (size - 1) - 1) // step + 1, size)
+        shape[:dim]
+        + ((shape[dim] - dilation * (size - 1) - 1) // step + 1, size)
         + shape[dim + 1 :],
         strides[:dim] + (strides[dim] * step, strides[dim] * dilation) + strides[dim + 1 :],
         0,
     ),
-)  # fmt: skip
+)
 
 # Ops -----------------------------------------------------------------------------------------------
 
@@ -227,20 +264,31 @@ def expand(input: Value, *size):
     size = whole("expand", size)
     extra = len(size) - input.ndim
     if extra < 0:
-        fail(ShapeError, "expand", f"the number of sizes provided ({len(size)}) must be greater or "
-             f"equal to the number of dimensions in the tensor ({input.ndim})")  # fmt: skip
+        fail(
+            ShapeError,
+            "expand",
+            f"the number of sizes provided ({len(size)}) must be greater or "
+            f"equal to the number of dimensions in the tensor ({input.ndim})",
+        )
     shape = []
     for i, n in enumerate(size):
         own = input.shape[i - extra] if i >= extra else None
         if isinstance(n, int) and n == -1:
             if own is None:
-                fail(ShapeError, "expand", f"-1 is not allowed in a leading, non-existing "
-                     f"dimension {i}")  # fmt: skip
+                fail(
+                    ShapeError,
+                    "expand",
+                    f"-1 is not allowed in a leading, non-existing dimension {i}",
+                )
             n = own
         elif own is not None and not own == n and not own == 1 or n < 0:
-            fail(ShapeError, "expand", f"The expanded size of the tensor ({n}) must match the "
-                 f"existing size ({own}) at non-singleton dimension {i}.  Target sizes: "
-                 f"{list(size)}.  Tensor sizes: {list(input.shape)}")  # fmt: skip
+            fail(
+                ShapeError,
+                "expand",
+                f"The expanded size of the tensor ({n}) must match the "
+                f"existing size ({own}) at non-singleton dimension {i}.  Target sizes: "
+                f"{list(size)}.  Tensor sizes: {list(input.shape)}",
+            )
         shape.append(n)
     return expand_(input, shape=tuple(shape))
 
@@ -259,8 +307,12 @@ def reshape(input: Value, *shape):
     if unknown:
         known = dims.product(n for i, n in enumerate(shape) if i != unknown[0])
         if known == 0:
-            fail(ShapeError, "reshape", f"cannot reshape tensor of 0 elements into shape {shape} "
-                 "because the unspecified dimension size -1 can be any value and is ambiguous")  # fmt: skip
+            fail(
+                ShapeError,
+                "reshape",
+                f"cannot reshape tensor of 0 elements into shape {shape} "
+                "because the unspecified dimension size -1 can be any value and is ambiguous",
+            )
         if not total % known == 0:
             fail(ShapeError, "reshape", f"shape '{shape}' is invalid for input of size {total}")
         shape[unknown[0]] = total // known
@@ -275,9 +327,13 @@ def permute(input: Value, *dims):
     """Dimensions in another order, without copying."""
     order = whole("permute", dims)
     if len(order) != input.ndim:
-        fail(ShapeError, "permute", f"permute(sparse_coo): number of dimensions in the tensor "
-             f"input does not match the length of the desired ordering of dimensions i.e. "
-             f"input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}")  # fmt: skip
+        fail(
+            ShapeError,
+            "permute",
+            f"permute(sparse_coo): number of dimensions in the tensor "
+            f"input does not match the length of the desired ordering of dimensions i.e. "
+            f"input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}",
+        )
     order = tuple(wrap_dim("permute", d, input.ndim) for d in order)
     if len(set(order)) != len(order):
         fail(ShapeError, "permute", "duplicate dims are not allowed")
@@ -323,12 +379,18 @@ def narrow(input: Value, dim, start, length):
     if length < 0:
         fail(ShapeError, "narrow", "narrow(): length must be non-negative.")
     if start < -n or start > n:
-        fail(DimensionError, "narrow", f"start out of range (expected to be in range of "
-             f"[-{n}, {n}], but got {start})")  # fmt: skip
+        fail(
+            DimensionError,
+            "narrow",
+            f"start out of range (expected to be in range of [-{n}, {n}], but got {start})",
+        )
     start = start + n if start < 0 else start
     if start + length > n:
-        fail(ShapeError, "narrow", f"start ({start}) + length ({length}) exceeds dimension size "
-             f"({n}).")  # fmt: skip
+        fail(
+            ShapeError,
+            "narrow",
+            f"start ({start}) + length ({length}) exceeds dimension size ({n}).",
+        )
     return slice_(input, dim=dim, start=start, length=length, step=1)
 
 
@@ -340,8 +402,11 @@ def select(input: Value, dim, index):
     dim = wrap_dim("select", dim, input.ndim)
     n = input.shape[dim]
     if index < -n or index >= n:
-        fail(IndexRangeError, "select", f"index {index} is out of bounds for dimension {dim} with "
-             f"size {n}")  # fmt: skip
+        fail(
+            IndexRangeError,
+            "select",
+            f"index {index} is out of bounds for dimension {dim} with size {n}",
+        )
     index = index + n if index < 0 else index
     part = slice_(input, dim=dim, start=index, length=1, step=1)
     return reshape_(part, shape=input.shape[:dim] + input.shape[dim + 1 :])

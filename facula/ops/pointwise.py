@@ -6,12 +6,15 @@ from facula.base import dtypes as D
 from facula.base.errors import DtypeError, ShapeError, fail
 from facula.ir import loops as L
 from facula.ir.program import Value
-from facula.ops.promote import as_value, broadcast, to, together
-from facula.ops.registry import F, PRIMITIVES, Op, Primitive, Scalar, op
+from facula.ops.promote import as_value, broadcast, meaning_dtype, to, together
+from facula.ops.registry import PRIMITIVES, F, Op, Primitive, Scalar, op
 
 LN2, LN10, TWO_OVER_SQRT_PI, HALF_SQRT_PI = (
-    0.6931471805599453, 2.302585092994046, 1.1283791670955126, 0.8862269254527580,
-)  # fmt: skip
+    0.6931471805599453,
+    2.302585092994046,
+    1.1283791670955126,
+    0.8862269254527580,
+)
 
 
 def _same_shapes(name, values):
@@ -38,8 +41,18 @@ def pointwise(name, meaning, gradient=None, emit=None, result=None, arity=1):
     return Primitive(name, "pointwise", infer, meaning, gradient, emit or default_emit, arity=arity)
 
 
-def unary(name, meaning, gradient, *, emit=None, floating=True, spaces=("torch", "method"),
-          domain=(-3.0, 3.0), aliases=(), doc=""):  # fmt: skip
+def unary(
+    name,
+    meaning,
+    gradient,
+    *,
+    emit=None,
+    floating=True,
+    spaces=("torch", "method"),
+    domain=(-3.0, 3.0),
+    aliases=(),
+    doc="",
+):
     """A pointwise primitive of one operand and its op; ``floating`` promotes integers to float."""
     primitive = pointwise(name, meaning, gradient, emit)
 
@@ -50,8 +63,12 @@ def unary(name, meaning, gradient, *, emit=None, floating=True, spaces=("torch",
             if floating:
                 input = to(input, D.get_default_dtype())
             elif input.dtype is D.bool_ and name == "neg":
-                fail(DtypeError, name, "Negation, the `-` operator, on a bool tensor is not "
-                     "supported", "use logical_not or ~")  # fmt: skip
+                fail(
+                    DtypeError,
+                    name,
+                    "Negation, the `-` operator, on a bool tensor is not supported",
+                    "use logical_not or ~",
+                )
         return primitive(input)
 
     fn.__doc__ = doc or f"Elementwise ``{name}(input)``, of the shape of ``input``."
@@ -66,18 +83,26 @@ log2 = unary("log2", lambda np, x: np.log2(x), lambda g, y, x: (g / (x * LN2),),
 log10 = unary(
     "log10", lambda np, x: np.log10(x), lambda g, y, x: (g / (x * LN10),), domain=(0.1, 5.0)
 )
-log1p = unary("log1p", lambda np, x: np.log1p(x), lambda g, y, x: (g / (x + 1),), domain=(-0.9, 5.0))
+log1p = unary(
+    "log1p", lambda np, x: np.log1p(x), lambda g, y, x: (g / (x + 1),), domain=(-0.9, 5.0)
+)
 sin = unary("sin", lambda np, x: np.sin(x), lambda g, y, x: (g * F.cos(x),))
 cos = unary("cos", lambda np, x: np.cos(x), lambda g, y, x: (-(g * F.sin(x)),))
 tan = unary("tan", lambda np, x: np.tan(x), lambda g, y, x: (g * (y * y + 1),), domain=(-1.2, 1.2))
 asin = unary(
-    "asin", lambda np, x: np.arcsin(x), lambda g, y, x: (g * F.rsqrt(1 - x * x),),
-    domain=(-0.9, 0.9), aliases=("arcsin",),
-)  # fmt: skip
+    "asin",
+    lambda np, x: np.arcsin(x),
+    lambda g, y, x: (g * F.rsqrt(1 - x * x),),
+    domain=(-0.9, 0.9),
+    aliases=("arcsin",),
+)
 acos = unary(
-    "acos", lambda np, x: np.arccos(x), lambda g, y, x: (-(g * F.rsqrt(1 - x * x)),),
-    domain=(-0.9, 0.9), aliases=("arccos",),
-)  # fmt: skip
+    "acos",
+    lambda np, x: np.arccos(x),
+    lambda g, y, x: (-(g * F.rsqrt(1 - x * x)),),
+    domain=(-0.9, 0.9),
+    aliases=("arccos",),
+)
 atan = unary(
     "atan", lambda np, x: np.arctan(x), lambda g, y, x: (g / (x * x + 1),), aliases=("arctan",)
 )
@@ -85,43 +110,65 @@ sinh = unary("sinh", lambda np, x: np.sinh(x), lambda g, y, x: (g * F.cosh(x),))
 cosh = unary("cosh", lambda np, x: np.cosh(x), lambda g, y, x: (g * F.sinh(x),))
 tanh = unary("tanh", lambda np, x: np.tanh(x), lambda g, y, x: (g * (1 - y * y),))
 asinh = unary(
-    "asinh", lambda np, x: np.arcsinh(x), lambda g, y, x: (g * F.rsqrt(x * x + 1),),
+    "asinh",
+    lambda np, x: np.arcsinh(x),
+    lambda g, y, x: (g * F.rsqrt(x * x + 1),),
     aliases=("arcsinh",),
-)  # fmt: skip
+)
 acosh = unary(
-    "acosh", lambda np, x: np.arccosh(x), lambda g, y, x: (g * F.rsqrt(x * x - 1),),
-    domain=(1.1, 5.0), aliases=("arccosh",),
-)  # fmt: skip
+    "acosh",
+    lambda np, x: np.arccosh(x),
+    lambda g, y, x: (g * F.rsqrt(x * x - 1),),
+    domain=(1.1, 5.0),
+    aliases=("arccosh",),
+)
 atanh = unary(
-    "atanh", lambda np, x: np.arctanh(x), lambda g, y, x: (g / (1 - x * x),),
-    domain=(-0.9, 0.9), aliases=("arctanh",),
-)  # fmt: skip
+    "atanh",
+    lambda np, x: np.arctanh(x),
+    lambda g, y, x: (g / (1 - x * x),),
+    domain=(-0.9, 0.9),
+    aliases=("arctanh",),
+)
 SPECIAL = ("torch", "method", "special")
 erf = unary(
-    "erf", lambda np, x: _scipy("erf")(x),
-    lambda g, y, x: (g * TWO_OVER_SQRT_PI * F.exp(-(x * x)),), spaces=SPECIAL,
-)  # fmt: skip
+    "erf",
+    lambda np, x: _scipy("erf")(x),
+    lambda g, y, x: (g * TWO_OVER_SQRT_PI * F.exp(-(x * x)),),
+    spaces=SPECIAL,
+)
 erfc = unary(
-    "erfc", lambda np, x: _scipy("erfc")(x),
-    lambda g, y, x: (g * -TWO_OVER_SQRT_PI * F.exp(-(x * x)),), spaces=SPECIAL,
-)  # fmt: skip
+    "erfc",
+    lambda np, x: _scipy("erfc")(x),
+    lambda g, y, x: (g * -TWO_OVER_SQRT_PI * F.exp(-(x * x)),),
+    spaces=SPECIAL,
+)
 erfinv = unary(
-    "erfinv", lambda np, x: _scipy("erfinv")(x),
-    lambda g, y, x: (g * HALF_SQRT_PI * F.exp(y * y),), spaces=SPECIAL, domain=(-0.9, 0.9),
-)  # fmt: skip
+    "erfinv",
+    lambda np, x: _scipy("erfinv")(x),
+    lambda g, y, x: (g * HALF_SQRT_PI * F.exp(y * y),),
+    spaces=SPECIAL,
+    domain=(-0.9, 0.9),
+)
 lgamma = unary(
-    "lgamma", lambda np, x: _scipy("gammaln")(x), lambda g, y, x: (g * F.digamma(x),),
+    "lgamma",
+    lambda np, x: _scipy("gammaln")(x),
+    lambda g, y, x: (g * F.digamma(x),),
     domain=(0.2, 6.0),
-)  # fmt: skip
+)
 digamma = unary("digamma", lambda np, x: _scipy("psi")(x), None, spaces=SPECIAL, domain=(0.2, 6.0))
 sqrt = unary("sqrt", lambda np, x: np.sqrt(x), lambda g, y, x: (g / (y * 2),), domain=(0.1, 5.0))
 rsqrt = unary(
-    "rsqrt", lambda np, x: 1 / np.sqrt(x), lambda g, y, x: (g * y * y * y * -0.5,), domain=(0.1, 5.0)
+    "rsqrt",
+    lambda np, x: 1 / np.sqrt(x),
+    lambda g, y, x: (g * y * y * y * -0.5,),
+    domain=(0.1, 5.0),
 )
 sigmoid = unary(
-    "sigmoid", lambda np, x: 1 / (1 + np.exp(-x)), lambda g, y, x: (g * (1 - y) * y,),
+    "sigmoid",
+    lambda np, x: 1 / (1 + np.exp(-x)),
+    lambda g, y, x: (g * (1 - y) * y,),
     spaces=("torch", "method", "nn.functional"),
-)  # fmt: skip
+)
 
 
 def _scipy(name):
@@ -139,19 +186,42 @@ def _integers_unchanged(name):
 
 
 neg = unary(
-    "neg", lambda np, x: np.negative(x), lambda g, y, x: (-g,), floating=False, aliases=("negative",)
+    "neg",
+    lambda np, x: np.negative(x),
+    lambda g, y, x: (-g,),
+    floating=False,
+    aliases=("negative",),
 )
 abs_ = unary(
-    "abs", lambda np, x: np.abs(x), lambda g, y, x: (g * F.sign(x),), floating=False,
+    "abs",
+    lambda np, x: np.abs(x),
+    lambda g, y, x: (g * F.sign(x),),
+    floating=False,
     aliases=("absolute",),
     emit=lambda x: x if x.dtype.kind in "bu" else L.unary("abs", x),
-)  # fmt: skip
-floor = unary("floor", lambda np, x: np.floor(x).astype(x.dtype), _zero, floating=False,
-              emit=_integers_unchanged("floor"))  # fmt: skip
-ceil = unary("ceil", lambda np, x: np.ceil(x).astype(x.dtype), _zero, floating=False,
-             emit=_integers_unchanged("ceil"))  # fmt: skip
-trunc = unary("trunc", lambda np, x: np.trunc(x).astype(x.dtype), _zero, floating=False,
-              emit=_integers_unchanged("trunc"), aliases=("fix",))  # fmt: skip
+)
+floor = unary(
+    "floor",
+    lambda np, x: np.floor(x).astype(x.dtype),
+    _zero,
+    floating=False,
+    emit=_integers_unchanged("floor"),
+)
+ceil = unary(
+    "ceil",
+    lambda np, x: np.ceil(x).astype(x.dtype),
+    _zero,
+    floating=False,
+    emit=_integers_unchanged("ceil"),
+)
+trunc = unary(
+    "trunc",
+    lambda np, x: np.trunc(x).astype(x.dtype),
+    _zero,
+    floating=False,
+    emit=_integers_unchanged("trunc"),
+    aliases=("fix",),
+)
 
 
 def _sign(x):
@@ -165,8 +235,14 @@ def _sign(x):
     return L.select(L.compare("lt", x, zero), minus, positive)
 
 
-sign = unary("sign", lambda np, x: np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype), _zero,
-             floating=False, emit=_sign, aliases=("sgn",))  # fmt: skip
+sign = unary(
+    "sign",
+    lambda np, x: np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype),
+    _zero,
+    floating=False,
+    emit=_sign,
+    aliases=("sgn",),
+)
 
 _round = pointwise("round", lambda np, x: np.round(x), _zero, _integers_unchanged("round"))
 
@@ -181,10 +257,11 @@ def round(input: Value, *, decimals=0):  # noqa: A001  the public name
 
 
 cast = pointwise(
-    "cast", lambda np, x, *, dtype: x.astype(dtype.name if dtype is not D.bfloat16 else "float32"),
+    "cast",
+    lambda np, x, *, dtype: x.astype(meaning_dtype(dtype)),
     lambda g, y, x, *, dtype: (to(g, x.dtype) if x.dtype.is_floating_point else None,),
     emit=lambda x, *, dtype: L.cast(x, dtype),
-)  # fmt: skip
+)
 
 
 # Two operands ---------------------------------------------------------------------------------
@@ -203,32 +280,47 @@ def _arithmetic(name, loops_name=None):
     return emit
 
 
-add_ = pointwise("add", lambda np, a, b: a + b, lambda g, y, a, b: (g, g), _arithmetic("add"), arity=2)
-sub_ = pointwise("sub", lambda np, a, b: a - b, lambda g, y, a, b: (g, -g), _arithmetic("sub"), arity=2)
+add_ = pointwise(
+    "add", lambda np, a, b: a + b, lambda g, y, a, b: (g, g), _arithmetic("add"), arity=2
+)
+sub_ = pointwise(
+    "sub", lambda np, a, b: a - b, lambda g, y, a, b: (g, -g), _arithmetic("sub"), arity=2
+)
 mul_ = pointwise(
     "mul", lambda np, a, b: a * b, lambda g, y, a, b: (g * b, g * a), _arithmetic("mul"), arity=2
 )
 div_ = pointwise(
-    "div", lambda np, a, b: a / b, lambda g, y, a, b: (g / b, -(g * y / b)), _arithmetic("div"), arity=2
+    "div",
+    lambda np, a, b: a / b,
+    lambda g, y, a, b: (g / b, -(g * y / b)),
+    _arithmetic("div"),
+    arity=2,
 )
-idiv_ = pointwise("idiv", lambda np, a, b: np.floor_divide(a, b), None, lambda a, b: _floor_div(a, b),
-                  arity=2)  # fmt: skip
+idiv_ = pointwise(
+    "idiv", lambda np, a, b: np.floor_divide(a, b), None, lambda a, b: _floor_div(a, b), arity=2
+)
 pow_ = pointwise(
-    "pow", lambda np, a, b: np.power(a, b),
+    "pow",
+    lambda np, a, b: np.power(a, b),
     lambda g, y, a, b: (
         g * F.where(b.eq(0), 0.0, b * F.pow(a, b - 1)),
         g * F.where(a.eq(0) & b.ge(0), 0.0, y * F.log(a)),
     ),
     arity=2,
-)  # fmt: skip
+)
 atan2_ = pointwise(
-    "atan2", lambda np, a, b: np.arctan2(a, b),
-    lambda g, y, a, b: (g * b / (a * a + b * b), -(g * a / (a * a + b * b))), arity=2,
-)  # fmt: skip
+    "atan2",
+    lambda np, a, b: np.arctan2(a, b),
+    lambda g, y, a, b: (g * b / (a * a + b * b), -(g * a / (a * a + b * b))),
+    arity=2,
+)
 fmod_ = pointwise(
-    "fmod", lambda np, a, b: np.fmod(a, b), lambda g, y, a, b: (g, -(g * F.trunc(a / b))),
-    lambda a, b: L.call("fmod" if a.dtype.kind == "f" else "rem", a, b), arity=2,
-)  # fmt: skip
+    "fmod",
+    lambda np, a, b: np.fmod(a, b),
+    lambda g, y, a, b: (g, -(g * F.trunc(a / b))),
+    lambda a, b: L.call("fmod" if a.dtype.kind == "f" else "rem", a, b),
+    arity=2,
+)
 
 
 def _ties(g, a, b, wins):
@@ -242,27 +334,39 @@ def _ties(g, a, b, wins):
 
 
 maximum_ = pointwise(
-    "maximum", lambda np, a, b: np.maximum(a, b), lambda g, y, a, b: _ties(g, a, b, a.gt(b)),
-    _arithmetic("maximum", "max"), arity=2,
-)  # fmt: skip
+    "maximum",
+    lambda np, a, b: np.maximum(a, b),
+    lambda g, y, a, b: _ties(g, a, b, a.gt(b)),
+    _arithmetic("maximum", "max"),
+    arity=2,
+)
 minimum_ = pointwise(
-    "minimum", lambda np, a, b: np.minimum(a, b), lambda g, y, a, b: _ties(g, a, b, a.lt(b)),
-    _arithmetic("minimum", "min"), arity=2,
-)  # fmt: skip
+    "minimum",
+    lambda np, a, b: np.minimum(a, b),
+    lambda g, y, a, b: _ties(g, a, b, a.lt(b)),
+    _arithmetic("minimum", "min"),
+    arity=2,
+)
 fmax_ = pointwise(
-    "fmax", lambda np, a, b: np.fmax(a, b),
+    "fmax",
+    lambda np, a, b: np.fmax(a, b),
     lambda g, y, a, b: (F.where(a.ge(b) | b.ne(b), g, 0.0), F.where(a.ge(b) | b.ne(b), 0.0, g)),
-    lambda a, b: L.call("fmax" if a.dtype.kind == "f" else "max", a, b), arity=2,
-)  # fmt: skip
+    lambda a, b: L.call("fmax" if a.dtype.kind == "f" else "max", a, b),
+    arity=2,
+)
 fmin_ = pointwise(
-    "fmin", lambda np, a, b: np.fmin(a, b),
+    "fmin",
+    lambda np, a, b: np.fmin(a, b),
     lambda g, y, a, b: (F.where(a.le(b) | b.ne(b), g, 0.0), F.where(a.le(b) | b.ne(b), 0.0, g)),
-    lambda a, b: L.call("fmin" if a.dtype.kind == "f" else "min", a, b), arity=2,
-)  # fmt: skip
+    lambda a, b: L.call("fmin" if a.dtype.kind == "f" else "min", a, b),
+    arity=2,
+)
 copysign_ = pointwise(
-    "copysign", lambda np, a, b: np.copysign(a, b),
-    lambda g, y, a, b: (F.where(a.eq(0), 0.0, g * (y / a)), None), arity=2,
-)  # fmt: skip
+    "copysign",
+    lambda np, a, b: np.copysign(a, b),
+    lambda g, y, a, b: (F.where(a.eq(0), 0.0, g * (y / a)), None),
+    arity=2,
+)
 for _name, _meaning in {
     "and": lambda np, a, b: a & b,
     "or": lambda np, a, b: a | b,
@@ -274,17 +378,21 @@ for _name, _meaning in {
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     pointwise(
         _name,
-        lambda np, a, b, _f={"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
-                             "gt": "greater", "ge": "greater_equal"}[_name]: getattr(np, _f)(a, b),
-        result=D.bool_, arity=2,
-    )  # fmt: skip
+        lambda np, a, b, _f={"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}[_name]: (
+            getattr(np, _f)(a, b)
+        ),
+        result=D.bool_,
+        arity=2,
+    )
 pointwise("not", lambda np, x: np.invert(x))
 
 where_ = pointwise(
-    "where", lambda np, c, a, b: np.where(c, a, b),
+    "where",
+    lambda np, c, a, b: np.where(c, a, b),
     lambda g, y, c, a, b: (None, F.where(c, g, 0.0), F.where(c, 0.0, g)),
-    lambda c, a, b: L.select(c, a, b), arity=3,
-)  # fmt: skip
+    lambda c, a, b: L.select(c, a, b),
+    arity=3,
+)
 
 
 def _floor_div(a, b):
@@ -295,11 +403,21 @@ def _floor_div(a, b):
     zero = L.Const(0, a.dtype)
     inexact = L.compare("ne", L.binary("sub", a, L.binary("mul", quotient, b)), zero)
     signs_differ = L.compare("lt", L.binary("xor", a, b), zero)
-    return L.select(inexact & signs_differ, L.binary("sub", quotient, L.Const(1, a.dtype)), quotient)
+    return L.select(
+        inexact & signs_differ, L.binary("sub", quotient, L.Const(1, a.dtype)), quotient
+    )
 
 
-def binary_op(name, primitive, floating=False, spaces=("torch", "method"), aliases=(),
-              domain=(-3.0, 3.0), integers_only=False, doc=""):  # fmt: skip
+def binary_op(
+    name,
+    primitive,
+    floating=False,
+    spaces=("torch", "method"),
+    aliases=(),
+    domain=(-3.0, 3.0),
+    integers_only=False,
+    doc="",
+):
     """The op of a primitive of two operands, with promotion and broadcasting."""
 
     def fn(input: Value, other: Value):
@@ -326,16 +444,24 @@ bitwise_xor = binary_op("bitwise_xor", PRIMITIVES["xor"], integers_only=True)
 bitwise_left_shift = binary_op("bitwise_left_shift", PRIMITIVES["shl"], integers_only=True)
 bitwise_right_shift = binary_op("bitwise_right_shift", PRIMITIVES["shr"], integers_only=True)
 for _name, _aliases in {
-    "eq": (), "ne": ("not_equal",), "lt": ("less",), "le": ("less_equal",), "gt": ("greater",),
+    "eq": (),
+    "ne": ("not_equal",),
+    "lt": ("less",),
+    "le": ("less_equal",),
+    "gt": ("greater",),
     "ge": ("greater_equal",),
-}.items():  # fmt: skip
+}.items():
     binary_op(_name, PRIMITIVES[_name], aliases=_aliases)
 
 
 def _refuse_bool(name, a):
     if a.dtype is D.bool_:
-        fail(DtypeError, name, "Subtraction, the `-` operator, with two bool tensors is not "
-             "supported", "use ^ or logical_xor")  # fmt: skip
+        fail(
+            DtypeError,
+            name,
+            "Subtraction, the `-` operator, with two bool tensors is not supported",
+            "use ^ or logical_xor",
+        )
 
 
 def _scaled(b, alpha):
@@ -382,9 +508,12 @@ def div(input: Value, other: Value, *, rounding_mode=None):
 
 
 _truncated = pointwise(
-    "tdiv", lambda np, a, b: np.trunc(np.divide(a, b)).astype(a.dtype), None,
-    lambda a, b: L.binary("div", a, b), arity=2,
-)  # fmt: skip
+    "tdiv",
+    lambda np, a, b: np.trunc(np.divide(a, b)).astype(a.dtype),
+    None,
+    lambda a, b: L.binary("div", a, b),
+    arity=2,
+)
 
 
 @op(inplace=True, out=True, domain=(0.5, 3.0))
@@ -420,10 +549,14 @@ def pow(input: Value, exponent: Value):  # noqa: A001  the public name
 
 
 _integer_power = pointwise(
-    "ipow", lambda np, a, b: np.where(b < 0, np.where(np.abs(a) == 1, np.power(a, np.abs(b)), 0),
-                                      np.power(a, np.abs(b))), None,
-    lambda a, b: _power_by_squaring(a, b), arity=2,
-)  # fmt: skip
+    "ipow",
+    lambda np, a, b: np.where(
+        b < 0, np.where(np.abs(a) == 1, np.power(a, np.abs(b)), 0), np.power(a, np.abs(b))
+    ),
+    None,
+    lambda a, b: _power_by_squaring(a, b),
+    arity=2,
+)
 
 
 def _power_by_squaring(a, b):
@@ -453,8 +586,81 @@ def where(condition: Value, input: Value, other: Value):
     c = as_value(condition)
     if c.dtype is not D.bool_:
         if c.dtype is not D.uint8:
-            fail(DtypeError, "where", f"expected condition to be a boolean tensor, got {c.dtype.name}")
+            fail(
+                DtypeError,
+                "where",
+                f"expected condition to be a boolean tensor, got {c.dtype.name}",
+            )
         c = to(c, D.bool_)
     c, a, b = broadcast(c, a, b, name="where")
     return where_(c, a, b)
 
+
+#: The same elements in memory of their own.
+copy_ = pointwise("copy", lambda np, x: np.array(x), lambda g, y, x: (g,), lambda x: x)
+#: The same elements without a derivative.
+detach_ = pointwise("detach", lambda np, x: x, lambda g, y, x: (None,), lambda x: x)
+
+
+@op(spaces=())
+def stop(input: Value):
+    """The same values, treated as constants by differentiation (inside of composites)."""
+    return detach_(input)
+
+
+@op(aliases=("asbool",), spaces=())
+def truth(input: Value):
+    """Bool: whether elements are nonzero."""
+    return input if input.dtype is D.bool_ else F.ne(input, 0)
+
+
+@op(inplace=True, out=True)
+def logical_not(input: Value):
+    """Elementwise not, of truth values."""
+    return PRIMITIVES["not"](F.truth(input))
+
+
+def _logical(name):
+    def fn(input: Value, other: Value):
+        a, b = together(F.truth(as_value(input)), F.truth(as_value(other)), name=f"logical_{name}")
+        return PRIMITIVES[name](a, b)
+
+    fn.__doc__ = f"Elementwise ``{name}`` of truth values, with broadcasting; bool."
+    return Op(fn, f"logical_{name}", inplace=True, out=True)
+
+
+logical_and, logical_or, logical_xor = _logical("and"), _logical("or"), _logical("xor")
+
+
+@op(inplace=True, out=True)
+def bitwise_not(input: Value):
+    """Elementwise complement of integers, not of bools."""
+    if input.dtype.is_floating_point:
+        fail(DtypeError, "bitwise_not", f"expected integers or bools, got {input.dtype.name}")
+    return PRIMITIVES["not"](input)
+
+
+@op()
+def isnan(input: Value):
+    """Bool: whether elements are NaN."""
+    return F.ne(input, input)
+
+
+@op()
+def isinf(input: Value):
+    """Bool: whether elements are plus or minus infinity."""
+    return F.eq(F.abs(input), float("inf")) if input.dtype.is_floating_point else F.ne(input, input)
+
+
+@op()
+def isfinite(input: Value):
+    """Bool: whether elements are neither NaN nor infinite."""
+    if not input.dtype.is_floating_point:
+        return F.eq(input, input)
+    return F.lt(F.abs(input), float("inf"))
+
+
+@op(spaces=("torch", "method"))
+def clone(input: Value, *, memory_format=None):
+    """A copy of the tensor, through which gradients flow."""
+    return copy_(input)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, DtypeError, ShapeError, fail
 from facula.ir.program import Value
-from facula.ops.registry import F, PRIMITIVES, Primitive, op
+from facula.ops.registry import PRIMITIVES, F, Primitive
+
+
+def meaning_dtype(dtype: D.dtype) -> str:
+    """The NumPy dtype in which meanings stand for a dtype (float32 for bfloat16)."""
+    return "float32" if dtype is D.bfloat16 else dtype.name
 
 
 def _constant_infer(*, value, dtype):
@@ -13,9 +18,11 @@ def _constant_infer(*, value, dtype):
 
 
 constant = Primitive(
-    "constant", "source", _constant_infer,
-    lambda np, *, value, dtype: np.asarray(value).astype(dtype.name if dtype is not D.bfloat16 else "float32"),
-)  # fmt: skip
+    "constant",
+    "source",
+    _constant_infer,
+    lambda np, *, value, dtype: np.asarray(value).astype(meaning_dtype(dtype)),
+)
 
 
 def as_value(x) -> Value:
@@ -88,11 +95,12 @@ def broadcast_shapes(*shapes, name="broadcast") -> tuple:
                 continue
             if not result[i] == 1:
                 fail(
-                    ShapeError, name,
+                    ShapeError,
+                    name,
                     f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) at "
                     f"non-singleton dimension {i}",
                     "sizes broadcast only where they are equal or one of them is 1",
-                )  # fmt: skip
+                )
             result[i] = n
     return tuple(result)
 
@@ -126,12 +134,13 @@ def unbroadcast(g: Value, shape) -> Value:
     """Sum a cotangent over the dimensions along which its value was repeated."""
     extra = g.ndim - len(shape)
     dims = list(range(extra))
-    dims += [i + extra for i, n in enumerate(shape) if isinstance(n, int) and n == 1
-             and not (isinstance(g.shape[i + extra], int) and g.shape[i + extra] == 1)]  # fmt: skip
+    dims += [
+        i + extra
+        for i, n in enumerate(shape)
+        if isinstance(n, int)
+        and n == 1
+        and not (isinstance(g.shape[i + extra], int) and g.shape[i + extra] == 1)
+    ]
     if not dims:
         return g
     return F.reshape(PRIMITIVES["reduce_sum"](g, dims=tuple(dims)), shape)
-
-
-__all__ = ["as_value", "broadcast", "broadcast_shapes", "expand_to", "need_float", "op",
-           "promoted", "result_dtype", "to", "together", "unbroadcast"]  # fmt: skip

@@ -42,32 +42,41 @@ def _bits_meaning(np, position, seed, offset, *, word):
     k = [key & mask, key >> np.uint64(32)]
     for _ in range(10):
         p0, p1 = c[0] * np.uint64(_M0), c[2] * np.uint64(_M1)
-        c = [(p1 >> np.uint64(32)) ^ c[1] ^ k[0], p1 & mask,
-             (p0 >> np.uint64(32)) ^ c[3] ^ k[1], p0 & mask]  # fmt: skip
+        c = [
+            (p1 >> np.uint64(32)) ^ c[1] ^ k[0],
+            p1 & mask,
+            (p0 >> np.uint64(32)) ^ c[3] ^ k[1],
+            p0 & mask,
+        ]
         k = [(k[0] + np.uint64(_W0)) & mask, (k[1] + np.uint64(_W1)) & mask]
     return c[word].astype("uint32").view("int32")
 
 
 #: 32 random bits (int32) for each position (int64): word 0 or 1 of the Philox block.
 random_bits = Primitive(
-    "random_bits", "pointwise",
+    "random_bits",
+    "pointwise",
     lambda position, seed, offset, *, word: [(D.int32, position.shape)],
-    _bits_meaning, None,
+    _bits_meaning,
+    None,
     lambda position, seed, offset, *, word: philox(position + offset, seed)[word],
-)  # fmt: skip
+)
 
 #: The row-major position (int64) of every element of a shape.
 positions = Primitive(
-    "positions", "source", lambda *, shape: [(D.int64, shape)],
+    "positions",
+    "source",
+    lambda *, shape: [(D.int64, shape)],
     lambda np, *, shape: np.arange(int(np.prod(shape))).reshape(shape),
-)  # fmt: skip
+)
 
 
 def bits(shape, seed, offset, word=0):
     """Random int32 of that shape."""
     where = positions(shape=tuple(shape))
-    return random_bits(where, expand_to(to(seed, D.int64), shape), expand_to(to(offset, D.int64), shape),
-                       word=word)  # fmt: skip
+    return random_bits(
+        where, expand_to(to(seed, D.int64), shape), expand_to(to(offset, D.int64), shape), word=word
+    )
 
 
 def uniform(shape, dtype, seed, offset, word=0):

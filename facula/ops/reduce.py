@@ -27,10 +27,13 @@ def spread(y: Value, x_shape, dims) -> Value:
 def reduction(name, combine, meaning, gradient=None):
     """A primitive that reduces over ``dims`` (a sorted tuple) with the Loops op ``combine``."""
     return Primitive(
-        f"reduce_{name}", "reduce",
+        f"reduce_{name}",
+        "reduce",
         lambda x, *, dims: [(x.dtype, _kept(x.shape, dims))],
-        lambda np, x, *, dims: meaning(np, x, dims), gradient, combine=combine,
-    )  # fmt: skip
+        lambda np, x, *, dims: meaning(np, x, dims),
+        gradient,
+        combine=combine,
+    )
 
 
 def _extremum_gradient(g, y, x, *, dims):
@@ -42,11 +45,17 @@ def _extremum_gradient(g, y, x, *, dims):
 
 
 sum_ = reduction(
-    "sum", "add", lambda np, x, dims: np.sum(x, axis=dims, dtype=x.dtype),
+    "sum",
+    "add",
+    lambda np, x, dims: np.sum(x, axis=dims, dtype=x.dtype),
     lambda g, y, x, *, dims: (spread(g, x.shape, dims),),
-)  # fmt: skip
-prod_ = reduction("prod", "mul", lambda np, x, dims: np.prod(x, axis=dims, dtype=x.dtype),
-                  lambda g, y, x, *, dims: (_prod_gradient(g, y, x, dims),))  # fmt: skip
+)
+prod_ = reduction(
+    "prod",
+    "mul",
+    lambda np, x, dims: np.prod(x, axis=dims, dtype=x.dtype),
+    lambda g, y, x, *, dims: (_prod_gradient(g, y, x, dims),),
+)
 max_ = reduction("max", "max", lambda np, x, dims: np.max(x, axis=dims), _extremum_gradient)
 min_ = reduction("min", "min", lambda np, x, dims: np.min(x, axis=dims), _extremum_gradient)
 any_ = reduction("any", "or", lambda np, x, dims: np.any(x, axis=dims))
@@ -58,18 +67,24 @@ def _prod_gradient(g, y, x, dims):
     zero = x.eq(0)
     zeros = sum_(to(zero, x.dtype), dims=dims)
     others = prod_(F.where(zero, 1.0, x), dims=dims)
-    one_zero = F.where(zero & spread(zeros.eq(1), x.shape, dims), spread(others, x.shape, dims), 0.0)
+    one_zero = F.where(
+        zero & spread(zeros.eq(1), x.shape, dims), spread(others, x.shape, dims), 0.0
+    )
     plain = spread(F.where(zeros.eq(0), y, 0.0), x.shape, dims) / F.where(zero, 1.0, x)
-    return one_zero * spread(g, x.shape, dims) + F.where(zero, 0.0, plain * spread(g, x.shape, dims))
+    return one_zero * spread(g, x.shape, dims) + F.where(
+        zero, 0.0, plain * spread(g, x.shape, dims)
+    )
 
 
 def _arg(name):
     """Index of the first extremum along one dimension; a NaN counts as the extremum."""
     return Primitive(
-        f"arg{name}", "reduce", lambda x, *, dims: [(D.int64, _kept(x.shape, dims))],
+        f"arg{name}",
+        "reduce",
+        lambda x, *, dims: [(D.int64, _kept(x.shape, dims))],
         lambda np, x, *, dims: getattr(np, f"arg{name}")(x, axis=dims[0]),
         combine=f"arg{name}",
-    )  # fmt: skip
+    )
 
 
 argmax_, argmin_ = _arg("max"), _arg("min")
@@ -122,8 +137,13 @@ def mean(input: Value, dim=None, keepdim=False, *, dtype=None):
     """The arithmetic mean over ``dim`` (all dimensions by default)."""
     x = input if dtype is None else to(input, dtype)
     if not x.dtype.is_floating_point:
-        fail(DtypeError, "mean", "could not infer output dtype. Input dtype must be either a "
-             f"floating point or complex dtype. Got: {x.dtype.name}", "convert with .float()")  # fmt: skip
+        fail(
+            DtypeError,
+            "mean",
+            "could not infer output dtype. Input dtype must be either a "
+            f"floating point or complex dtype. Got: {x.dtype.name}",
+            "convert with .float()",
+        )
     dims = wrap_dims("mean", dim, x.ndim)
     count = sizes.product(x.shape[d] for d in dims)
     return reduced(sum_, x, dims, keepdim) / size_value(count, x.dtype)
@@ -137,17 +157,23 @@ def size_value(n, dtype) -> Value:
 
 
 size_ = Primitive(
-    "size", "source", lambda *, n, dtype: [(dtype, ())],
+    "size",
+    "source",
+    lambda *, n, dtype: [(dtype, ())],
     lambda np, *, n, dtype: np.asarray(n).astype(dtype.name),
-)  # fmt: skip
+)
 
 
 def need_elements(name, x, dims):
     """Refuse an extremum of nothing."""
     for d in dims:
         if x.shape[d] == 0:
-            fail(DimensionError, name, f"Expected reduction dim {d} to have non-zero size.",
-                 "specify a dim with at least one element")  # fmt: skip
+            fail(
+                DimensionError,
+                name,
+                f"Expected reduction dim {d} to have non-zero size.",
+                "specify a dim with at least one element",
+            )
 
 
 @op(out=True)
@@ -171,8 +197,12 @@ def _arg_op(name, primitive, input, dim, keepdim):
         input = to(input, D.uint8)
     if dim is None:
         if sizes.product(input.shape) == 0:
-            fail(DimensionError, name, "Expected reduction dim to be specified for input.numel() "
-                 "== 0. Specify the reduction dim with the 'dim' argument.")  # fmt: skip
+            fail(
+                DimensionError,
+                name,
+                "Expected reduction dim to be specified for input.numel() "
+                "== 0. Specify the reduction dim with the 'dim' argument.",
+            )
         y = primitive(F.reshape(input, (-1,)), dims=(0,))
         return F.reshape(y, (1,) * input.ndim) if keepdim else y
     dims = wrap_dims(name, dim, input.ndim)
@@ -209,5 +239,3 @@ def all(input: Value, dim=None, keepdim=False):  # noqa: A001
     """Whether all elements are nonzero, over ``dim``; bool (uint8 for uint8)."""
     y = reduced(all_, _truth(input), wrap_dims("all", dim, input.ndim), keepdim)
     return to(y, D.uint8) if input.dtype is D.uint8 else y
-
-

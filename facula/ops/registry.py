@@ -80,8 +80,19 @@ class Op:
             not tell what fits; ``make(*shape, dtype=..., low=..., high=...)`` gives a tensor.
     """
 
-    def __init__(self, fn, name=None, spaces=("torch", "method"), aliases=(), inplace=False,
-                 out=False, view=False, random=False, domain=(-3.0, 3.0), samples=None):  # fmt: skip
+    def __init__(
+        self,
+        fn,
+        name=None,
+        spaces=("torch", "method"),
+        aliases=(),
+        inplace=False,
+        out=False,
+        view=False,
+        random=False,
+        domain=(-3.0, 3.0),
+        samples=None,
+    ):
         self.fn, self.name = fn, name or fn.__name__
         self.spaces, self.aliases = tuple(spaces), tuple(aliases)
         self.inplace, self.out, self.view, self.random = inplace, out, view, random

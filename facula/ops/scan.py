@@ -62,9 +62,12 @@ def _picked_gradient(g, y, x, *, dim, **_):
 
 def _running(name, numpy_name):
     return Primitive(
-        name, "opaque", lambda x, *, dim: [(x.dtype, x.shape), (D.int64, x.shape)],
-        _running_meaning(numpy_name), _picked_gradient,
-    )  # fmt: skip
+        name,
+        "opaque",
+        lambda x, *, dim: [(x.dtype, x.shape), (D.int64, x.shape)],
+        _running_meaning(numpy_name),
+        _picked_gradient,
+    )
 
 
 cummax_, cummin_ = _running("cummax", "maximum"), _running("cummin", "minimum")
@@ -80,9 +83,12 @@ def _sort_meaning(np, x, *, dim, descending):
 
 #: Stable sort along ``dim``: values and their former positions; NaN counts as the largest.
 sort_ = Primitive(
-    "sort", "opaque", lambda x, *, dim, descending: [(x.dtype, x.shape), (D.int64, x.shape)],
-    _sort_meaning, _picked_gradient,
-)  # fmt: skip
+    "sort",
+    "opaque",
+    lambda x, *, dim, descending: [(x.dtype, x.shape), (D.int64, x.shape)],
+    _sort_meaning,
+    _picked_gradient,
+)
 
 
 def _along(name, primitive, input, dim):

@@ -1,0 +1,286 @@
+"""Fuse: which values get memory ("roots"), and which roots are computed by one kernel.
+
+A group's kernel loops over one *full* shape. Its roots are pointwise values of that shape,
+reductions of it over one set of dimensions, and pointwise values of the kept dimensions. So a
+softmax, a normalisation or a loss with everything pointwise around it is one group: one pass over
+memory per level of reduction. Nodes of kind "opaque" form groups of their own.
+"""
+
+from __future__ import annotations
+
+from facula.compiler.simplify import same_shape
+from facula.compiler.views import (
+    ZERO,
+    below_reshapes,
+    below_views,
+    is_one,
+    only_ones_move,
+    operand_maps,
+)
+
+#: A fused kernel reads and writes at most this many buffers; more would spill their addresses.
+MOST_BUFFERS = 24
+#: Pointwise values used by several kernels are stored rather than recomputed from this cost on.
+DEAR = 12
+_COST = {
+    "exp": 4,
+    "log": 5,
+    "tanh": 6,
+    "erf": 6,
+    "sigmoid": 5,
+    "sin": 6,
+    "cos": 6,
+    "pow": 16,
+    "div": 2,
+    "sqrt": 2,
+    "random_bits": 20,
+    "lgamma": 20,
+    "digamma": 20,
+}
+
+
+class Group:
+    """Roots computed by one kernel."""
+
+    def __init__(self, full, reduced, opaque=None):
+        self.full, self.reduced, self.opaque = full, reduced, opaque
+        self.roots: list = []
+        self.reads: dict = {}  # id -> value: roots of other groups, and inputs
+        self.after: set = set()  # groups this one depends on, transitively
+
+    @property
+    def kept(self):
+        return [d for d in range(len(self.full)) if d not in (self.reduced or ())]
+
+    def holds_all(self, v) -> bool:
+        """Whether ``v`` has an element for each of the full shape (or else of the kept one)."""
+        return same_shape(v.shape, self.full) and v.node.op.kind != "reduce"
+
+    def map_of(self, v) -> tuple:
+        """The index map of a value of the full shape, or (sizes of 1 aside) of the kept one."""
+        if self.holds_all(v):
+            return _identity(self.full)
+        rest = iter(d for d in self.kept if not is_one(self.full[d]))
+        return tuple(ZERO if is_one(n) else next(rest, None) for n in v.shape)
+
+
+class Fusion:
+    """The groups of a program, in an order of execution."""
+
+    def __init__(self, program):
+        self.program = program
+        self.groups: list[Group] = []
+        self.group_of: dict[int, Group] = {}
+        self.roots: dict[int, object] = {}
+        self.inputs = {id(v) for v in program.inputs}
+        self._choose_roots()
+        for node in program.nodes:
+            if node.op.kind == "opaque":
+                self._opaque(node)
+            for v in node.outputs:
+                if id(v) in self.roots and node.op.kind != "opaque":
+                    self._place(v)
+        self.groups = _ordered(self.groups)
+
+    # Roots
+
+    def _choose_roots(self):
+        program = self.program
+        uses: dict[int, int] = {}
+        for node in program.nodes:
+            for v in node.inputs:
+                uses[id(v)] = uses.get(id(v), 0) + 1
+        for v in program.outputs:
+            self._materialise_output(v)
+        for node in reversed(program.nodes):
+            kind = node.op.kind
+            if kind == "opaque":
+                for v in node.outputs:
+                    self.roots[id(v)] = v
+                for v in node.inputs:
+                    self._materialise(v)
+            elif kind == "gather":
+                self._materialise(node.inputs[0])
+            elif kind == "reduce":
+                self.roots[id(node.outputs[0])] = node.outputs[0]
+            elif node.op.name == "windows":
+                self._materialise_below(node.inputs[0])
+            elif node.op.name == "reshape":
+                x = node.inputs[0]
+                if not only_ones_move(x.shape, node.outputs[0].shape):
+                    self._materialise(x)
+        self._dear_values(uses)
+
+    def _materialise_output(self, v):
+        r = below_reshapes(v)
+        if r.node is not None and r.node.op.kind in ("pointwise", "reduce", "gather", "opaque"):
+            self.roots[id(r)] = r
+        else:
+            self.roots[id(v)] = v
+
+    def _materialise(self, v):
+        """Make sure that ``v`` has memory, or is a view of what has."""
+        r = below_views(v)
+        if id(r) in self.inputs and not r.weak:
+            return
+        if r.node is not None and r.node.op.kind in ("source",):
+            self.roots[id(v)] = v
+            return
+        self.roots[id(r)] = r
+
+    def _materialise_below(self, v):
+        while v.node is not None and v.node.op.kind == "movement":
+            v = v.node.inputs[0]
+        if v.node is not None and v.node.op.kind != "source":
+            self.roots[id(v)] = v
+
+    def _dear_values(self, uses):
+        """Store values that would be dear to compute once a consumer."""
+        cost: dict[int, int] = {}
+        for node in self.program.nodes:
+            own = _COST.get(node.op.name, 1) if node.op.kind == "pointwise" else 0
+            total = own + sum(cost.get(id(v), 0) for v in node.inputs)
+            for v in node.outputs:
+                if id(v) in self.roots:
+                    total = 0
+                elif (
+                    node.op.kind == "pointwise"
+                    and total >= DEAR
+                    and uses.get(id(v), 0) > 1
+                    and self._leaves_the_domain(v)
+                ):
+                    self.roots[id(v)] = v
+                    total = 0
+                cost[id(v)] = total
+
+    def _leaves_the_domain(self, v):
+        """Whether consumers of ``v`` surely belong to several kernels (views, reductions)."""
+        kinds = set()
+        for node in self.program.nodes:
+            if any(x is v for x in node.inputs):
+                kinds.add(
+                    (node.op.name, repr(node.params.get("dims")))
+                    if node.op.kind == "reduce"
+                    else node.op.kind == "pointwise"
+                )
+        return len(kinds) > 1
+
+    # Groups
+
+    def _opaque(self, node):
+        group = Group((), None, node)
+        group.roots = list(node.outputs)
+        for v in node.inputs:
+            self._depend(group, self._memory_under(v))
+        self.groups.append(group)
+        for v in node.outputs:
+            self.group_of[id(v)] = group
+
+    def _memory_under(self, v):
+        while id(v) not in self.roots and id(v) not in self.inputs and v.node.op.kind == "movement":
+            v = v.node.inputs[0]
+        return v
+
+    def _depend(self, group, v):
+        group.reads[id(v)] = v
+        other = self.group_of.get(id(v))
+        if other is not None and other is not group:
+            group.after |= {other} | other.after
+
+    def _place(self, root):
+        node = root.node
+        is_reduction = node.op.kind == "reduce"
+        full = node.inputs[0].shape if is_reduction else root.shape
+        reduced = node.params["dims"] if is_reduction else None
+        for group in reversed(self.groups):
+            reads = self._joins(group, root, full, reduced)
+            if reads is not None:
+                break
+        else:
+            group = Group(full, reduced)
+            self.groups.append(group)
+            reads = self.reads_of(root, group)
+        if is_reduction:
+            group.reduced = reduced
+        group.roots.append(root)
+        self.group_of[id(root)] = group
+        for v, _ in reads:
+            if self.group_of.get(id(v)) is not group:
+                self._depend(group, v)
+        for other in self.groups:
+            if group in other.after:
+                other.after |= group.after
+
+    def reads_of(self, root, group):
+        """The memory that a root reads, as (value, index map)."""
+        found, seen = [], set()
+
+        def walk(v, index_map):
+            if (id(v), index_map) in seen:
+                return
+            seen.add((id(v), index_map))
+            if id(v) in self.roots or id(v) in self.inputs:
+                found.append((v, index_map))
+            elif v.node is not None:
+                for operand, m in zip(v.node.inputs, operand_maps(v.node, index_map)):
+                    walk(operand, m)
+
+        if root.node.op.kind == "reduce":
+            walk(root.node.inputs[0], _identity(root.node.inputs[0].shape))
+            return found
+        for operand, m in zip(root.node.inputs, operand_maps(root.node, group.map_of(root))):
+            walk(operand, m)
+        return found
+
+    def _joins(self, group, root, full, reduced):
+        """What ``root`` reads, if it can be computed in ``group``'s kernel; else None."""
+        if group.opaque is not None or not group.full:
+            return None
+        if reduced is not None:
+            if not same_shape(full, group.full) or group.reduced not in (None, reduced):
+                return None
+        elif not same_shape(full, group.full):
+            kept = [group.full[d] for d in group.kept]
+            if group.reduced is None or not only_ones_move(root.shape, kept):
+                return None
+        reads = self.reads_of(root, group)
+        related = False
+        for v, index_map in reads:
+            other = self.group_of.get(id(v))
+            if other is group:
+                if not self.aligned(group, v, index_map):
+                    return None
+                related = True
+            elif other is not None and (group in other.after):
+                return None
+            elif id(v) in group.reads:
+                related = True
+        if not related or len(group.reads) + len(group.roots) + len(reads) > MOST_BUFFERS:
+            return None
+        return reads
+
+    def aligned(self, group, v, index_map):
+        """Whether reading ``v`` there touches what the same iteration has written."""
+        return index_map == group.map_of(v)
+
+
+def _identity(shape):
+    return tuple(ZERO if is_one(n) else d for d, n in enumerate(shape))
+
+
+def _ordered(groups):
+    """Groups so that each follows those it depends on; otherwise in their present order."""
+    result, done = [], set()
+
+    def visit(group):
+        if id(group) in done:
+            return
+        done.add(id(group))
+        for other in groups:
+            if other in group.after:
+                visit(other)
+        result.append(group)
+
+    for group in groups:
+        visit(group)
+    return result

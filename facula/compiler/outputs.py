@@ -1,0 +1,28 @@
+"""Outputs: every output of a program gets memory of its own.
+
+An output that is an input, or that another output already is, is copied; one that is written into
+an input's memory is computed there directly only if nothing reads that input afterwards.
+"""
+
+from __future__ import annotations
+
+from facula.compiler.views import below_reshapes
+from facula.ir.program import Program
+from facula.ops.pointwise import copy_
+
+
+def own_outputs(program: Program, into) -> Program:
+    """The program with ``copy`` nodes where outputs would share memory. In place."""
+    taken = {id(v) for v in program.inputs}
+    for j, v in enumerate(program.outputs):
+        base = below_reshapes(v)
+        target = into[j] if j < len(into) else None
+        plain = base.node is None or base.node.op.kind in ("movement", "source")
+        if id(base) in taken or plain or target is not None and base is not v:
+            (v,) = program.apply(copy_, (v,), {}, [(v.dtype, v.shape)])
+            program.outputs[j] = base = v
+        elif target is not None and base.node.op.kind == "opaque":
+            (v,) = program.apply(copy_, (v,), {}, [(v.dtype, v.shape)])
+            program.outputs[j] = base = v
+        taken.add(id(base))
+    return program

@@ -1,0 +1,139 @@
+"""The compiler as a list of passes: a Program in, kernels and their bindings out."""
+
+from __future__ import annotations
+
+from facula.base import config
+from facula.compiler import opaque
+from facula.compiler.calls import Compiled, call
+from facula.compiler.expand import expand
+from facula.compiler.fuse import Fusion
+from facula.compiler.outputs import own_outputs
+from facula.compiler.schedule import Schedule
+from facula.compiler.simplify import simplify
+from facula.compiler.unify import substitution, unify
+from facula.compiler.views import Place, below_reshapes
+from facula.ir import dims
+from facula.ir.dims import Dim
+from facula.ir.program import Program, verify
+from facula.ops.movement import contiguous_strides
+
+
+def compile_program(program: Program, layouts, into=()) -> Compiled:
+    """Compile for the given input layouts (see ``tensor.engine``), for all sizes."""
+    into = list(into) + [None] * (len(program.outputs) - len(into))
+    with dims.guarding(dims.STRUCTURAL):
+        table = substitution(program.guards)
+        for run in (unify, expand, simplify, lambda p: own_outputs(p, into)):
+            program = run(program)
+            if config.VERIFY:
+                verify(program)
+        return _Lowering(program, layouts, into, table).compiled()
+
+
+class _Lowering:
+    def __init__(self, program, layouts, into, table):
+        self.program, self.into = program, into
+        self.temps: list = []
+        self.numbers = {id(v): i for i, v in enumerate(program.inputs) if v.weak}
+        self.places = {
+            id(v): Place("input", i, v.dtype, _strides(i, v.shape, layouts[i], table))
+            for i, v in enumerate(program.inputs)
+            if layouts[i] is not None and layouts[i] != "shape"
+        }
+        self.fusion = Fusion(program)
+        self.copies: list = []
+        self._place_outputs()
+        self._place_temps()
+
+    def _place_outputs(self):
+        for j, v in enumerate(self.program.outputs):
+            root = below_reshapes(v)
+            root = root if id(root) in self.fusion.roots else v
+            target = self.into[j]
+            if target is None:
+                place = Place("output", j, v.dtype, contiguous_strides(root.shape))
+            else:
+                source = self.program.inputs[target]
+                place = self.places[id(source)]
+                if not self._safe(root, source):
+                    temp = self._temp(root)
+                    self.copies.append((root, temp, place))
+                    place = temp
+            self.places[id(root)] = place
+
+    def _safe(self, root, source):
+        """Whether writing ``root`` over the input ``source`` disturbs no read of it."""
+        group = self.fusion.group_of[id(root)]
+        if group.opaque is not None or group.reduced is not None:
+            return False
+        readers = [g for g in self.fusion.groups if id(source) in g.reads]
+        if any(g is not group for g in readers):
+            return False
+        for other in group.roots:
+            for v, index_map in self.fusion.reads_of(other, group):
+                if v is source and not self.fusion.aligned(group, v, index_map):
+                    return False
+        return True
+
+    def _temp(self, v):
+        self.temps.append((v.dtype, dims.product(v.shape)))
+        return Place("temp", len(self.temps) - 1, v.dtype, contiguous_strides(v.shape))
+
+    def _place_temps(self):
+        """Memory for roots that another kernel, or a later pass of their own, reads."""
+        read_outside = set()
+        for group in self.fusion.groups:
+            read_outside |= {
+                key for key in group.reads if self.fusion.group_of.get(key) is not group
+            }
+        for group in self.fusion.groups:
+            for root in group.roots:
+                inside = group.opaque is None and not group.holds_all(root)
+                if id(root) not in self.places and (id(root) in read_outside or not inside):
+                    self.places[id(root)] = self._temp(root)
+
+    def compiled(self) -> Compiled:
+        calls = []
+        for group in self.fusion.groups:
+            if group.opaque is not None:
+                calls += opaque.lower(group.opaque, self.places, self._scratch_place)
+                continue
+            schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
+            kernel = schedule.kernel()
+            calls.append(call(kernel, schedule.scope.bindings, schedule.scope.checks))
+        for root, temp, place in self.copies:
+            calls.append(opaque.copy(root, temp, place))
+        outputs = [(v.dtype, v.shape) for v in self.program.outputs]
+        return Compiled(calls, self.temps, outputs, self.program, self.fusion.groups)
+
+    def _scratch_place(self, dtype, elements):
+        self.temps.append((dtype, elements))
+        return Place("temp", len(self.temps) - 1, dtype, (1,))
+
+
+def _strides(i, shape, layout, table):
+    if layout == "C":
+        return contiguous_strides(shape)
+    return tuple(
+        s if s in (0, 1) and not isinstance(s, str) else Dim.symbol(f"t{i}d{d}", 7919 + d)
+        for d, s in enumerate(layout)
+    )
+
+
+def _name(group):
+    """What the kernel computes, for people: the ops of its roots and what lies between."""
+    names, seen = [], set()
+
+    def walk(v, depth):
+        if v.node is None or id(v) in seen or depth > 6:
+            return
+        seen.add(id(v))
+        if v.node.op.kind in ("pointwise", "reduce") and v.node.op.name not in ("cast", "copy"):
+            names.append(v.node.op.name.removeprefix("reduce_"))
+        for x in v.node.inputs:
+            if id(x) not in group.reads:
+                walk(x, depth + 1)
+
+    for root in group.roots:
+        walk(root, 0)
+    return "_".join(dict.fromkeys(reversed(names[:8]))) or "copy"

@@ -1,0 +1,389 @@
+"""Schedule: a group of fused roots as the loop nest of one kernel.
+
+Dimensions that are one dimension in all memory that the kernel touches are merged. Three nests:
+
+*flat*    no reduction: outer dimensions in parallel, the innermost in vector lanes.
+*rows*    the innermost dimension is reduced: kept dimensions in parallel; for each of them one
+          pass over the reduced dimensions per level of reduction, in vector lanes.
+*columns* the innermost dimension is kept: it runs in vector lanes, reductions run serially.
+
+A reduction to a single element is split into blocks of a fixed size, so that its order does not
+depend on the number of threads, and the blocks' results are reduced in order.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+
+from facula.base import dtypes as D
+from facula.compiler.evaluate import Scope
+from facula.compiler.views import ZERO, is_one, operand_maps, resolve
+from facula.ir import dims
+from facula.ir import loops as L
+
+#: Elements that one parallel chunk should have at least: about 10 µs of work.
+CHUNK = 16384
+#: Elements of one block of a reduction to a single element; part of the definition of its order.
+BLOCK = 16384
+#: Columns of one block in the "columns" nest: four vectors of 64 bytes of float32.
+COLUMNS = 64
+
+
+class Run:
+    """Consecutive dimensions of the full shape that one loop runs over."""
+
+    def __init__(self, members, size, reduced):
+        self.members, self.size, self.reduced = members, size, reduced
+
+
+class Schedule:
+    """Writes the kernel of one group."""
+
+    def __init__(self, group, fusion, places, numbers, name):
+        self.group, self.fusion, self.places = group, fusion, places
+        self.scope = Scope(name, places, numbers)
+        self.k = self.scope.k
+        self.full = group.full
+        self.reduced = set(group.reduced or ())
+        self.levels: dict[int, int] = {}
+        self.index = [L.Const(0, D.int64)] * len(self.full)
+        for root in group.roots:
+            self._level(root)
+        self.runs = self._merge()
+
+    def kernel(self):
+        outer = [r for r in self.runs if not r.reduced]
+        inner = [r for r in self.runs if r.reduced]
+        if self.group.reduced is None:
+            self._flat(outer)
+        elif not outer:
+            self._single(inner)
+        elif inner and self.runs[-1].reduced:
+            self._rows(outer, inner)
+        else:
+            self._columns(outer, inner)
+        return self.k.kernel()
+
+    # What is computed when
+
+    def _is_reduction(self, v):
+        return v.node is not None and v.node.op.kind == "reduce"
+
+    def _in_group(self, v):
+        return self.fusion.group_of.get(id(v)) is self.group
+
+    def _level(self, v):
+        """How many reductions of this group, one after the other, ``v`` waits for."""
+        if id(v) in self.levels:
+            return self.levels[id(v)]
+        level = 0
+        if v.node is not None and (id(v) not in self.fusion.roots or self._in_group(v)):
+            level = max((self._level(x) for x in v.node.inputs), default=0)
+            if self._is_reduction(v):
+                level += 1
+        self.levels[id(v)] = level
+        return level
+
+    def _full_roots(self):
+        return [r for r in self.group.roots if self.group.holds_all(r)]
+
+    def _kept_roots(self):
+        full = set(map(id, self._full_roots()))
+        return [r for r in self.group.roots if not self._is_reduction(r) and id(r) not in full]
+
+    def _reductions(self):
+        return [r for r in self.group.roots if self._is_reduction(r)]
+
+    # Merging dimensions
+
+    def _merge(self):
+        members = [d for d, n in enumerate(self.full) if not is_one(n)]
+        accesses = self._accesses()
+        runs: list[Run] = []
+        for d in members:
+            reduced = d in self.reduced
+            if runs and runs[-1].reduced == reduced and accesses is not None:
+                last = runs[-1].members[-1]
+                if all(_mergeable(a, last, d, self.full[d]) for a in accesses):
+                    runs[-1].members.append(d)
+                    runs[-1].size = runs[-1].size * self.full[d]
+                    continue
+            runs.append(Run([d], self.full[d], reduced))
+        return runs
+
+    def _accesses(self):
+        """For every access to memory, the stride a loop dimension has in it; None: unknown."""
+        found, seen = [], set()
+
+        def access(place, index_map):
+            strides = {}
+            for m, s in zip(index_map, place.strides):
+                if m is None:
+                    return False
+                if m != ZERO:
+                    strides[m] = s
+            found.append(strides)
+            return True
+
+        def walk(v, index_map):
+            if (id(v), index_map) in seen:
+                return True
+            seen.add((id(v), index_map))
+            if id(v) in self.scope.numbers or self._in_group(v) and id(v) not in self.places:
+                return True
+            place = resolve(v, self.places)
+            if place is not None:
+                return access(place, index_map)
+            if v.node.op.kind == "source":
+                return v.node.op.name != "positions" or None not in index_map
+            if v.node.op.kind == "movement" and v.node.op.name not in ("expand", "permute"):
+                if any(None in m for m in operand_maps(v.node, index_map)):
+                    return False
+            return all(walk(x, m) for x, m in zip(v.node.inputs, operand_maps(v.node, index_map)))
+
+        for root in self.group.roots:
+            own = self.group.map_of(root)
+            if self._is_reduction(root):
+                full = tuple(ZERO if is_one(n) else d for d, n in enumerate(self.full))
+                fine = walk(root.node.inputs[0], full)
+            else:
+                fine = all(
+                    walk(x, m) for x, m in zip(root.node.inputs, operand_maps(root.node, own))
+                )
+            if id(root) in self.places:
+                fine = fine and access(self.places[id(root)], own)
+            if not fine:
+                return None
+        return found
+
+    # Loops
+
+    def _set(self, run, index):
+        """Let ``index`` run over a run: its last member takes it, the others stay at 0."""
+        self.index[run.members[-1]] = index
+
+    @contextmanager
+    def _parallel(self, runs, work):
+        """Kept runs as one parallel loop; ``work`` is the number of elements inside of it."""
+        size = dims.product(r.size for r in runs)
+        grain = dims.maximum(1, CHUNK // work if not (isinstance(work, int) and work == 0) else 1)
+        with self.k.parallel(0, self.scope.size(size), grain=self.scope.size(grain)) as i:
+            with self.scope.fresh_values():
+                self._decode(runs, i)
+                yield
+
+    def _decode(self, runs, i):
+        for run in reversed(runs[1:]):
+            n = self.scope.size(run.size)
+            self._set(run, self.k.let(i % n, "q"))
+            i = self.k.let(i // n, "q")
+        if runs:
+            self._set(runs[0], i)
+
+    @contextmanager
+    def _vector(self, run, lo=0, hi=None):
+        hi = self.scope.size(run.size) if hi is None else hi
+        with self.k.vector(lo, hi) as j:
+            with self.scope.fresh_values():
+                self._set(run, j)
+                yield
+
+    @contextmanager
+    def _serial(self, runs):
+        with ExitStack() as stack:
+            for run in runs:
+                i = stack.enter_context(self.k.serial(0, self.scope.size(run.size)))
+                stack.enter_context(self.scope.fresh_values())
+                self._set(run, i)
+            yield
+
+    @contextmanager
+    def _blocks(self, run, length):
+        """A run in parallel blocks of ``length``: yields the bounds of one block."""
+        n = self.scope.size(run.size)
+        with self.k.parallel(0, L.idiv_ceil(n, length)) as b:
+            with self.scope.fresh_values():
+                lo = self.k.let(b * length, "lo")
+                yield b, lo, self.k.let(L.minimum(lo + length, n), "hi")
+
+    # Storing
+
+    def _index_of(self, root):
+        zero = L.Const(0, D.int64)
+        return [zero if m == ZERO else self.index[m] for m in self.group.map_of(root)]
+
+    def _store_full(self, level, final):
+        """Store the full roots that are complete once ``level`` reductions are."""
+        for root in self._full_roots():
+            due = self.levels[id(root)]
+            if due == level or final and due > level:
+                self.scope.store(self.places[id(root)], self.index, self._root(root, self.index))
+
+    def _root(self, root, index):
+        """A root's value, computed here (not read back from its own memory)."""
+        place = self.places.pop(id(root), None)
+        value = self.scope.element(root, index)
+        if place is not None:
+            self.places[id(root)] = place
+        return value
+
+    def _finish(self, level, locals_):
+        """After a pass: reduced values become known, kept roots are computed, both stored."""
+        for root, local in locals_:
+            value = self.k.let(L.cast(local.get(), root.dtype), "s")
+            self.scope.known[id(root)] = value
+            if id(root) in self.places:
+                self.scope.store(self.places[id(root)], self._index_of(root), value)
+        for root in self._kept_roots():
+            if self.levels[id(root)] == level:
+                value = self._root(root, self._index_of(root))
+                self.scope.known[id(root)] = value
+                if id(root) in self.places:
+                    self.scope.store(self.places[id(root)], self._index_of(root), value)
+
+    def _due(self, level):
+        return [r for r in self._reductions() if self.levels[id(r)] == level]
+
+    def _declare(self, roots):
+        return [(r, self.k.local(_accumulator(r.dtype), _neutral(r), name="acc")) for r in roots]
+
+    def _accumulate(self, locals_):
+        for root, local in locals_:
+            value = self.scope.element(root.node.inputs[0], self.index)
+            self.k.reduce(
+                local,
+                root.node.op.info["combine"]
+                if root.dtype is not D.bool_
+                else _BOOL[root.node.op.info["combine"]],
+                L.cast(value, local.dtype),
+            )
+
+    def _passes(self):
+        last = max((self.levels[id(r)] for r in self._reductions()), default=0)
+        stores_after = any(self.levels[id(r)] >= last for r in self._full_roots())
+        return range(1, last + 1 + stores_after)
+
+    # The nests
+
+    def _flat(self, runs):
+        if not runs:
+            self._store_full(0, True)
+        elif len(runs) == 1:
+            with self._blocks(runs[0], CHUNK // 2) as (_, lo, hi), self._vector(runs[0], lo, hi):
+                self._store_full(0, True)
+        else:
+            with self._parallel(runs[:-1], runs[-1].size), self._vector(runs[-1]):
+                self._store_full(0, True)
+
+    def _pass(self, level, inner, locals_, final):
+        *serial, last = inner
+        with self._serial(serial), self._vector(last):
+            self._accumulate(locals_)
+            self._store_full(level - 1, final)
+
+    def _rows(self, outer, inner):
+        with self._parallel(outer, dims.product(r.size for r in inner)):
+            self._all_passes(lambda level, locals_, final: self._pass(level, inner, locals_, final))
+
+    def _all_passes(self, one):
+        passes = self._passes()
+        for level in passes:
+            locals_ = self._declare(self._due(level))
+            if locals_ or any(self.levels[id(r)] == level - 1 for r in self._full_roots()):
+                one(level, locals_, level == passes[-1])
+            self._finish(level, locals_)
+
+    def _columns(self, outer, inner):
+        *others, column = outer
+        if not inner:
+            inner_work = 1
+        else:
+            inner_work = dims.product(r.size for r in inner)
+
+        def one(level, locals_, final):
+            with self._serial(inner):
+                self._accumulate(locals_)
+                self._store_full(level - 1, final)
+
+        n = self.scope.size(column.size)
+        blocks = Run(column.members, (column.size + (COLUMNS - 1)) // COLUMNS, False)
+        with self._parallel([*others, blocks], inner_work * COLUMNS):
+            lo = self.k.let(self.index[column.members[-1]] * COLUMNS, "lo")
+            hi = self.k.let(L.minimum(lo + COLUMNS, n), "hi")
+            with self._vector(column, lo, hi):
+                self._all_passes(one)
+
+    def _single(self, inner):
+        """Everything to one element: parallel blocks of fixed size, then their results."""
+        passes = self._passes()
+        for level in passes:
+            roots, final = self._due(level), level == passes[-1]
+            if not inner:
+                locals_ = self._declare(roots)
+                self._accumulate(locals_)
+                self._store_full(level - 1, final)
+            else:
+                locals_ = self._blockwise(level, roots, inner, final)
+            self._finish(level, locals_)
+
+    def _blockwise(self, level, roots, inner, final):
+        *outer, last = inner
+        split = self._blocks(last, BLOCK) if not outer else self._parallel(outer, last.size)
+        if outer:
+            count = self.scope.size(dims.product(r.size for r in outer))
+        else:
+            count = L.idiv_ceil(self.scope.size(last.size), BLOCK)
+        parts = [
+            self.scope.scratch(f"part{level}_{i}", _accumulator(r.dtype), count)
+            for i, r in enumerate(roots)
+        ]
+        with split as block:
+            number, lo, hi = (self._linear(outer), 0, None) if outer else block
+            locals_ = self._declare(roots)
+            with self._vector(last, lo, hi):
+                self._accumulate(locals_)
+                self._store_full(level - 1, final)
+            for part, (_, local) in zip(parts, locals_):
+                self.k.store(part, number, local.get())
+        totals = self._declare(roots)
+        for part, (root, local) in zip(parts, totals):
+            combine = root.node.op.info["combine"]
+            combine = combine if root.dtype is not D.bool_ else _BOOL[combine]
+            with self.k.vector(0, count) as j:
+                self.k.reduce(local, combine, part[j])
+        return totals
+
+    def _linear(self, runs):
+        position = L.Const(0, D.int64)
+        for run in runs:
+            position = position * self.scope.size(run.size) + self.index[run.members[-1]]
+        return position
+
+
+def _mergeable(strides, a, b, size):
+    """Whether an access sees dimensions ``a``, ``b`` (of that size) as one."""
+    if (a in strides) != (b in strides):
+        return False
+    return a not in strides or dims.same(strides[a], strides[b] * size)
+
+
+_BOOL = {"or": "or", "and": "and", "add": "or", "mul": "and", "max": "or", "min": "and"}
+
+
+def _accumulator(dtype):
+    return D.float32 if dtype in (D.float16, D.bfloat16) else dtype
+
+
+def _neutral(root):
+    combine, dtype = root.node.op.info["combine"], root.dtype
+    if dtype is D.bool_:
+        return _BOOL[combine] == "and"
+    if combine in ("add", "mul"):
+        value = 0 if combine == "add" else 1
+        return float(value) if dtype.kind == "f" else value
+    if dtype.kind == "f":
+        return float("-inf") if combine == "max" else float("inf")
+    bits = 8 * dtype.itemsize
+    if dtype.kind == "u":
+        return 0 if combine == "max" else (1 << bits) - 1
+    return -(1 << (bits - 1)) if combine == "max" else (1 << (bits - 1)) - 1

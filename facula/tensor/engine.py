@@ -1,0 +1,213 @@
+"""Engine: a Program made runnable. Joins compiler, codegen and runtime; knows no tensors.
+
+An :class:`Executable` is compiled for one structure (dtypes, ranks, kinds of strides) and any
+sizes; :meth:`Executable.bind` gives the builtin function for concrete sizes without compiling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+from facula import codegen
+from facula.compiler.calls import Compiled
+from facula.compiler.pipeline import compile_program
+from facula.ir import dims
+from facula.ir import loops as L
+from facula.ir.program import Program
+from facula.runtime import host, jit, launch, threads  # noqa: F401  threads provides symbols
+
+#: Bytes that a call must touch before other Python threads may run meanwhile (tens of µs).
+RELEASE_BYTES = 1 << 18
+
+_lock = threading.Lock()
+_addresses: dict[str, tuple[str, int]] = {}
+compiled_kernels = 0  # how many kernels this process has emitted, for tests and ``explain``
+
+
+def target() -> codegen.Target:
+    """The code generator's view of this machine."""
+    here = host.target()
+    return codegen.Target(here.vector_bytes, _arch(here.triple))
+
+
+def _arch(triple: str) -> str:
+    family = triple.split("-")[0]
+    return {"x86_64": "x86", "aarch64": "arm", "arm64": "arm"}.get(family, family)
+
+
+def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
+    """(name, LLVM text) of a kernel; the name is made unique by a hash of the text."""
+    name = kernel.name
+    kernel.name = "KERNEL"
+    text = codegen.emit(kernel, target())
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    kernel.name = f"{name}_{digest}"
+    return kernel.name, text.replace("KERNEL", kernel.name)
+
+
+def address_of(kernel: L.Kernel) -> int:
+    """Machine code of a kernel; the same text is never compiled or linked twice."""
+    global compiled_kernels
+    with _lock:
+        name, text = kernel_text(kernel)
+        if name not in _addresses:
+            compiled_kernels += 1
+            _addresses[name] = jit.load(text, [name])[name]
+        return _addresses[name]
+
+
+class Executable:
+    """A compiled Program.
+
+    Args:
+        program: traced, with its guards.
+        layouts: per input None (a number), "shape" (no data), "C" (row-major) or a tuple with
+            0, 1 or "s" per dimension.
+        into: per output None (fresh memory) or the input whose memory it is written to.
+    """
+
+    def __init__(self, program: Program, layouts, into=()):
+        self.layouts = list(layouts)
+        self.into = list(into) + [None] * (len(program.outputs) - len(into))
+        self.inputs = [(v.dtype, v.shape, v.weak) for v in program.inputs]
+        self.compiled: Compiled = compile_program(program, layouts, self.into)
+        self.name = program.name
+        self.kernels = [(address_of(c.kernel), c) for c in self.compiled.calls]
+        carrying = [i for i, lay in enumerate(self.layouts) if lay != "shape"]
+        self.argument = {i: a for a, i in enumerate(carrying)}
+        fresh = [j for j, t in enumerate(self.into) if t is None]
+        self.fresh = {j: f for f, j in enumerate(fresh)}
+        self._lifetimes = self._temp_lifetimes()
+
+    def output_shapes(self, symbols) -> list[tuple]:
+        """The shapes of all outputs for these sizes."""
+        return [
+            tuple(dims.evaluate(n, symbols) for n in shape) for _, shape in self.compiled.outputs
+        ]
+
+    def bind(self, symbols, strides, metas, on_error=None):
+        """The builtin that runs the program on tensors of these sizes.
+
+        Args:
+            symbols: values of the symbols ``s{i}d{d}``.
+            strides: per input the strides in elements, or None.
+            metas: the Meta of each fresh output.
+            on_error: ``(node, dimension, args) -> raises``, for a check that failed.
+        """
+        sizes = dict(symbols)
+        for i, own in enumerate(strides):
+            if own is not None:
+                sizes.update((f"t{i}d{d}", s) for d, s in enumerate(own))
+        offsets, shared = self._place_temps(sizes)
+        steps, per_thread, touched = [], 0, 0
+        for address, call in self.kernels:
+            words, shared_used, thread_used = self._words(call, sizes, offsets, shared)
+            steps.append((address, words))
+            shared = max(shared, shared_used)
+            per_thread = max(per_thread, thread_used)
+        for _, words in steps:
+            if any(word[0] == "thread_work" for word in words):
+                words.append(("const", per_thread))  # the kernel's last word: thread_stride
+        outputs = []
+        for (dtype, shape), target_ in zip(self.compiled.outputs, self.into):
+            nbytes = dtype.itemsize
+            for n in shape:
+                nbytes *= dims.evaluate(n, sizes)
+            touched += nbytes
+            if target_ is None:
+                outputs.append((nbytes, metas[len(outputs)]))
+        for (dtype, shape, weak), layout in zip(self.inputs, self.layouts):
+            if not weak and layout != "shape":
+                count = dtype.itemsize
+                for n in shape:
+                    count *= dims.evaluate(n, sizes)
+                touched += count
+        spec = launch.LaunchSpec(
+            args=[self._kind(i) for i in self.argument],
+            outputs=outputs,
+            steps=[launch.Step(address, words) for address, words in steps],
+            workspace=(shared, per_thread),
+            mutated=sorted({self.argument[i] for i in self.into if i is not None}),
+            release_gil=touched + shared >= RELEASE_BYTES,
+            on_error=self._reporter(on_error),
+            name=self.name,
+        )
+        return launch.build(spec)
+
+    def _kind(self, i):
+        dtype, _, weak = self.inputs[i]
+        if not weak:
+            return "tensor"
+        return "f64" if dtype.is_floating_point else "i64"
+
+    def _reporter(self, on_error):
+        if on_error is None or not any(c.checks for _, c in self.kernels):
+            return None
+
+        def report(status, step, args):
+            on_error(*self.kernels[step][1].checks[status - 1], args)
+
+        return report
+
+    # Words
+
+    def _words(self, call, sizes, offsets, shared):
+        values = {
+            name: dims.evaluate(b[1], sizes) for name, b in call.bindings.items() if b[0] == "size"
+        }
+        words, thread_offset = [], 0
+        for p in call.kernel.params:
+            if isinstance(p, L.Buffer) and p.scratch is not None:
+                nbytes = _aligned(p.dtype.itemsize * L.evaluate(p.scratch, values))
+                if p.per_thread:
+                    words.append(("thread_work", thread_offset))
+                    thread_offset += nbytes
+                else:
+                    words.append(("work", shared))
+                    shared += nbytes
+                continue
+            words.append(self._word(call.bindings[p.name], values.get(p.name), sizes, offsets))
+        return words, shared, thread_offset
+
+    def _word(self, binding, size, sizes, offsets):
+        if binding[0] == "size":
+            return ("const", size)
+        if binding[0] == "number":
+            return ("scalar", self.argument[binding[1]])
+        _, kind, number, offset = binding
+        offset = dims.evaluate(offset, sizes)
+        if kind == "temp":
+            return ("work", offsets[number] + offset)
+        if kind == "input":
+            return ("arg", self.argument[number], offset)
+        return ("out", self.fresh[number], offset)
+
+    # Temporaries: first fit over the steps in which each is alive
+
+    def _temp_lifetimes(self):
+        spans: dict[int, list[int]] = {}
+        for step, (_, call) in enumerate(self.kernels):
+            for kind, number in call.reads | call.writes:
+                if kind == "temp":
+                    spans.setdefault(number, [step, step])[1] = step
+        return spans
+
+    def _place_temps(self, sizes):
+        placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+        offsets, total = {}, 0
+        for number, (first, last) in self._lifetimes.items():
+            dtype, count = self.compiled.temps[number]
+            nbytes = _aligned(dtype.itemsize * dims.evaluate(count, sizes))
+            offset = 0
+            for start, end, f, t in sorted(placed):
+                if f <= last and first <= t and start < offset + nbytes and offset < end:
+                    offset = end
+            placed.append((offset, offset + nbytes, first, last))
+            offsets[number] = offset
+            total = max(total, offset + nbytes)
+        return offsets, total
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-max(nbytes, 1) // 64) * 64
