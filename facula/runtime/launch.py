@@ -285,10 +285,8 @@ def _encode(word: tuple, bases: dict, bounds: dict) -> tuple[int, int]:
         return 0, word[1]
     if kind == "f64":
         return 0, struct.unpack("q", struct.pack("d", word[1]))[0]
-    if kind == "work":
-        return bases[kind], word[1]
-    if kind == "thread_work":
-        return regions[word[1] if len(word) > 1 else 0], (word[2] if len(word) > 2 else 0)
+    if kind in ("work", "thread_work"):
+        return bases[kind], (word[-1] if len(word) > 1 else 0)
     if kind not in bases or not 0 <= word[1] < bounds[kind]:
         fail(ArgumentError, "launch", f"word {word} refers to nothing")
     return bases[kind] + word[1], (word[2] if len(word) > 2 else 0)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -43,7 +44,9 @@ def test_any_number_of_threads(kernels, number):
 
 def test_more_than_one_thread_takes_part(kernels):
     threads.set_num_threads(2)
-    assert any(len(check(kernels, 20_000)) == 2 for _ in range(200))
+    end = time.monotonic() + 10  # A busy machine may let the other thread wait for long.
+    while len(check(kernels, 20_000)) == 1:
+        assert time.monotonic() < end
 
 
 def test_nested_submissions_run_on_the_thread_that_makes_them(kernels):
