@@ -11,9 +11,9 @@ import mmap
 import struct
 import sys
 
+import interpret
 import numpy as np
 
-import interpret
 from facula.base.dtypes import bfloat16, float64
 from facula.codegen import Target, emit
 from facula.ir import loops as L

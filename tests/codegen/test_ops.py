@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness import check, sample
 
 from facula.base import dtypes as D
 from facula.ir import loops as L
-from harness import check, sample
 
 FLOAT_ONLY = {"sqrt", "copysign"}
 INTEGER_ONLY = {"rem", "shl", "shr", "lshr", "umulhi"}
