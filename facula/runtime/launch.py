@@ -50,10 +50,8 @@ class Step:
         ("out", j, byte_offset)        address inside of output j
         ("scalar", i)                  scalar argument i: the bits of a float, or an integer
         ("work", byte_offset)          address inside of the shared workspace
-        ("thread_work", region, byte_offset)
-                                       the region of that offset (0 if left out) of the per-thread
-                                       workspace, and an offset in it: thread t's part of a region
-                                       of size s is at ``address + t * s``
+        ("thread_work", byte_offset)   address inside of thread 0's workspace; that of thread t is
+                                       t times the workspace's bytes per thread further on
     """
 
     address: int
