@@ -1,0 +1,489 @@
+"""Matrix products: ``c[b, m, n] = sum over k of a[b, m, k] * b[b, k, n]``.
+
+What every element of the result is: within each block of ``K_BLOCK`` k, a chain of fused
+multiply-adds in the order of k, starting from zero; the blocks' sums added in order. All variants
+below compute exactly this, so their results have the same bits, whatever the strides, the number
+of threads, or the rows that happen to be computed together.
+
+The variants, from the largest problems to the smallest:
+
+``rows``    b is packed in panels that all threads share; each thread takes blocks of rows, packs
+            its rows of a, and multiplies panel by panel in register tiles.
+``grid``    the result is cut into strips of columns (and by batch); each thread packs the columns
+            and the rows of its strip for itself. For batches, and for few rows of many columns.
+``direct``  nothing is packed: b's rows are read as they lie. For few rows or small matrices.
+``turned``  as ``direct`` for b whose columns lie contiguous (a linear layer's weight): square
+            tiles of b are transposed in registers and multiplied at once.
+
+Sizes and strides are parameters, so a kernel serves all shapes; :func:`choose` picks the variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from facula.base.dtypes import dtype
+from facula.ir import loops as L
+from facula.kernels import tiles
+from facula.kernels.tiles import K_BLOCK, Source
+
+#: Names of the size parameters, in order: strides are in elements, "abs" is a's batch stride.
+SIZES = ("batch", "m", "n", "k", "abs", "ars", "acs", "bbs", "brs", "bcs", "cbs", "crs")
+#: Parameters that say how the work is cut, which change no bit of the result.
+CUTS = ("row_cut", "column_cut")
+#: Columns of b that the variant ``rows`` packs at a time.
+_COLUMNS = 4096
+#: Rows whose panels of a stay in the second-level cache.
+_ROWS = 252
+
+
+class Form(NamedTuple):
+    """What a kernel is compiled for.
+
+    Attributes:
+        variant: "rows", "grid", "direct" or "turned".
+        dtype: of a, b and c.
+        a_unit: which index of a has stride 1: "m", "k" or None.
+        b_unit: which index of b has stride 1: "n", "k" or None.
+        height: rows of a register tile for "direct" and "turned"; else 0.
+        swapped: c is one column, computed as the row ``transpose(b) @ transpose(a)``.
+        vector_bytes: 16, 32 or 64.
+    """
+
+    variant: str
+    dtype: dtype
+    a_unit: str | None
+    b_unit: str | None
+    height: int
+    swapped: bool
+    vector_bytes: int
+
+    @property
+    def name(self) -> str:
+        units = f"{self.a_unit or 'x'}{self.b_unit or 'x'}"
+        swapped = "_swapped" if self.swapped else ""
+        return f"matmul_{self.variant}{self.height}_{self.dtype.name}_{units}{swapped}"
+
+
+#: Called once with the builder, to add parameters of its own; what it returns is called with an
+#: element's sum and its indices (batch, m, n) and gives the value that is stored.
+Epilogue = Callable[[L.Builder], Callable[[L.Expr, L.Expr, L.Expr, L.Expr], L.Expr]]
+
+
+def build(form: Form, epilogue: Epilogue | None = None, out: dtype | None = None) -> L.Kernel:
+    """The kernel: parameters a, b, c, those of ``SIZES`` and ``CUTS``, the epilogue's, scratch.
+
+    Args:
+        epilogue: what becomes of a sum before it is stored; the sum is float32 for float16 and
+            bfloat16, int32 for narrower integers, else of the operands' dtype.
+        out: dtype of c if not that of the operands.
+    """
+    return _Product(form, epilogue, out or form.dtype).kernel()
+
+
+def cost(batch: int, m: int, n: int, k: int, itemsize: int) -> tuple[int, int]:
+    """Floating-point operations, and bytes that must be moved at least."""
+    return 2 * batch * m * n * k, batch * (m * k + k * n + m * n) * itemsize
+
+
+class _Product:
+    """Writes one kernel. Internally c has columns of stride 1 and, if swapped, a single row."""
+
+    def __init__(self, form: Form, epilogue, out: dtype):
+        self.form = form
+        k = self.k = L.Builder(form.name)
+        self.sum = tiles.accumulator(form.dtype)
+        self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        a, b = k.buffer("a", form.dtype), k.buffer("b", form.dtype)
+        self.c = k.buffer("c", out, "rw")
+        size = {name: k.size(name) for name in (*SIZES, *CUTS)}
+        self.row_cut, self.column_cut = size["row_cut"], size["column_cut"]
+        self.batch, self.depth = size["batch"], size["k"]
+        self.m, self.n, self.row_stride = size["m"], size["n"], size["crs"]
+        self.size = size
+        left = a, size["abs"], size["ars"], size["acs"], form.a_unit
+        right = b, size["bbs"], size["bcs"], size["brs"], form.b_unit
+        if form.swapped:
+            left, right, self.m, self.n = right, left, self.n, self.m
+        self.left, self.right = left, right
+        finish = epilogue(k) if epilogue else lambda value, batch, m, n: value
+        if form.swapped:
+            self.finish = lambda value, batch, m, n: finish(value, batch, n, m)
+        else:
+            self.finish = finish
+        # Sums of earlier blocks of k wait in c, unless c is too narrow for them.
+        self.partial = self.c
+        if out is not self.sum:
+            more = L.minimum((self.depth - 1) // K_BLOCK, 1)
+            self.partial = k.scratch("partial", self.sum, self.batch * self.m * self.n * more)
+
+    def kernel(self) -> L.Kernel:
+        getattr(self, f"_{self.form.variant}")()
+        return self.k.kernel()
+
+    def source(self, operand, batch) -> Source:
+        """The left operand with x = m, or the right one with x = n."""
+        buffer, batch_stride, x_stride, k_stride, unit = operand
+        limit = self.m if operand is self.left else self.n
+        unit = unit if unit in (None, "k") else "x"
+        return Source(buffer, batch * batch_stride, x_stride, k_stride, limit, unit)
+
+    # Where sums go
+
+    def place(self, buffer, batch, m, n):
+        if buffer is self.partial and buffer is not self.c:
+            return (batch * self.m + m) * self.n + n
+        return batch * self.size["cbs"] + m * self.row_stride + n
+
+    def store(self, value, batch, m, n, first: bool, last: bool, mask=None):
+        """Put away the sum over one block of k of element (m, n)."""
+        k = self.k
+        if not first:
+            value = self.partial.load(self.place(self.partial, batch, m, n), mask) + value
+        if last:
+            value = L.cast(self.finish(value, batch, m, n), self.c.dtype)
+        target = self.c if last else self.partial
+        k.store(target, self.place(target, batch, m, n), value, mask)
+
+    def each_stage(self, k0, write):
+        """Run ``write(first, last)`` for what a block of k is: the first, the last, both, none."""
+        k = self.k
+        with k.if_(k0 + K_BLOCK >= self.depth):
+            with k.if_(k0.eq(0)):
+                write(True, True)
+            with k.else_():
+                write(False, True)
+        with k.else_():
+            with k.if_(k0.eq(0)):
+                write(True, False)
+            with k.else_():
+                write(False, False)
+
+    def store_tile(self, acc, batch, m0, n0, k0, columns=None):
+        """Store a tile all of whose rows exist; ``columns`` limits n if some may not."""
+
+        def write(first, last):
+            for i in range(acc.shape[0]):
+                with self.k.vector(0, acc.shape[1]) as j:
+                    mask = None if columns is None else n0 + j < columns
+                    self.store(acc[i, j], batch, m0 + i, n0 + j, first, last, mask)
+
+        self.each_stage(k0, write)
+
+    def store_edge(self, acc, spill, batch, m0, n0, k0, rows, columns):
+        """Store ``rows`` x ``columns`` of a tile, through a copy of it in memory."""
+        k = self.k
+        height, width = acc.shape
+        for i in range(height):
+            with k.vector(0, width) as j:
+                k.store(spill, i * width + j, acc[i, j])
+
+        def write(first, last):
+            with k.serial(0, rows) as i, k.vector(0, columns) as j:
+                self.store(spill[i * width + j], batch, m0 + i, n0 + j, first, last)
+
+        self.each_stage(k0, write)
+
+    # Packed variants
+
+    def scratch(self, panels_of_b: L.Expr, shared: bool):
+        """Room for panels: of a for each thread, of b for all threads or each."""
+        k, shape = self.k, self.shape
+        depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
+        rows = tiles.round_up(L.minimum(self.m, _ROWS), shape.height)
+        lefts = k.scratch("packed_a", self.sum, rows * depth, per_thread=True)
+        rights = k.scratch("packed_b", self.sum, panels_of_b * shape.width * depth, not shared)
+        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
+        return lefts, rights, spill
+
+    def pack_left(self, source, panels, m0, rows, k0, count, padded):
+        k, height = self.k, self.shape.height
+        with k.serial(0, rows, height) as i:
+            tiles.pack(k, source, panels, i * padded, m0 + i, k0, count, height, self.shape)
+
+    def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
+        """All tiles of a block of packed rows and columns."""
+        k, shape = self.k, self.shape
+        with k.serial(0, columns, shape.width) as jj, k.serial(0, rows, shape.height) as ii:
+            left_at, right_at = ii * padded, jj * padded
+            rows_left = k.let(rows - ii, "rows")
+            columns_left = k.let(L.minimum(columns - jj, shape.width), "columns")
+
+            def tile(height, left_at=left_at, right_at=right_at):
+                acc = k.local(self.sum, 0, (height, shape.width), name="acc")
+                tiles.multiply(
+                    k, acc, count,
+                    lambda i, kk: lefts[left_at + kk * shape.height + i],
+                    lambda kk, j: rights[right_at + kk * shape.width + j],
+                )  # fmt: skip
+                return acc
+
+            self._by_height(
+                tile, spill, rows_left, columns_left, batch, m0 + ii, n0 + jj, k0, shape.heights
+            )
+
+    def _by_height(self, tile, spill, rows, columns, batch, m0, n0, k0, heights):
+        """The lowest tile that has all of ``rows``, computed and stored."""
+        k = self.k
+        height, *taller = heights
+        if taller:
+            with k.if_(rows <= height):
+                acc = tile(height)
+                edge = L.minimum(rows, height)
+                self.store_edge(acc, spill, batch, m0, n0, k0, edge, columns)
+            with k.else_():
+                self._by_height(tile, spill, rows, columns, batch, m0, n0, k0, taller)
+            return
+        acc = tile(height)
+        with k.if_((rows >= height) & (columns.eq(self.shape.width))):
+            self.store_tile(acc, batch, m0, n0, k0)
+        with k.else_():
+            edge = L.minimum(rows, height)
+            self.store_edge(acc, spill, batch, m0, n0, k0, edge, columns)
+
+    def _rows(self):
+        k, shape = self.k, self.shape
+        panels = L.idiv_ceil(L.minimum(self.n, _COLUMNS), shape.width)
+        lefts, rights, spill = self.scratch(panels, shared=True)
+        with k.serial(0, self.batch) as batch, k.serial(0, self.n, _COLUMNS) as n0:
+            left, right = self.source(self.left, batch), self.source(self.right, batch)
+            columns = k.let(L.minimum(self.n - n0, _COLUMNS), "columns")
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                padded = k.let(tiles.round_up(count, shape.lanes), "padded")
+                with k.parallel(0, L.idiv_ceil(columns, shape.width)) as p:
+                    at, x0 = p * shape.width * padded, n0 + p * shape.width
+                    tiles.pack(k, right, rights, at, x0, k0, count, shape.width, shape)
+                with k.parallel(0, L.idiv_ceil(self.m, self.row_cut)) as block:
+                    m0 = block * self.row_cut
+                    rows = k.let(L.minimum(self.m - m0, self.row_cut), "rows")
+                    self.pack_left(left, lefts, m0, rows, k0, count, padded)
+                    self.multiply_block(
+                        lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
+                    )
+
+    def _grid(self):
+        k, shape = self.k, self.shape
+        panels = L.idiv_ceil(L.minimum(self.n, self.column_cut), shape.width)
+        lefts, rights, spill = self.scratch(panels, shared=False)
+        strips = k.let(L.idiv_ceil(self.n, self.column_cut), "strips")
+        with k.parallel(0, self.batch * strips) as chunk:
+            batch = k.let(chunk // strips, "batch")
+            n0 = k.let((chunk % strips) * self.column_cut, "n")
+            left, right = self.source(self.left, batch), self.source(self.right, batch)
+            columns = k.let(L.minimum(self.n - n0, self.column_cut), "columns")
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                padded = k.let(tiles.round_up(count, shape.lanes), "padded")
+                with k.serial(0, columns, shape.width) as p:
+                    tiles.pack(k, right, rights, p * padded, n0 + p, k0, count, shape.width, shape)
+                with k.serial(0, self.m, self.row_cut) as m0:
+                    rows = k.let(L.minimum(self.m - m0, self.row_cut), "rows")
+                    self.pack_left(left, lefts, m0, rows, k0, count, padded)
+                    self.multiply_block(
+                        lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
+                    )
+
+    # Variants without packing
+
+    def _chunks(self):
+        """A parallel loop over pieces of the result: yields batch, first and last row, column."""
+        k = self.k
+        strips = k.let(L.idiv_ceil(self.n, self.column_cut), "strips")
+        groups = k.let(L.idiv_ceil(self.m, self.row_cut), "groups")
+        loop = k.parallel(0, self.batch * groups * strips)
+
+        def piece(chunk):
+            batch = k.let(chunk // (groups * strips), "batch")
+            rest = k.let(chunk % (groups * strips), "rest")
+            m0 = k.let((rest // strips) * self.row_cut, "m")
+            n0 = k.let((rest % strips) * self.column_cut, "n")
+            m1 = k.let(L.minimum(m0 + self.row_cut, self.m), "m_end")
+            n1 = k.let(L.minimum(n0 + self.column_cut, self.n), "n_end")
+            return batch, m0, m1, n0, n1
+
+        return loop, piece
+
+    def _left_value(self, batch, m0, k0):
+        """Values of the left operand read as they lie, by row of a tile and k of a block."""
+        source = self.source(self.left, batch)
+        starts = []
+        for i in range(self.form.height):
+            # Rows that do not exist repeat the last one; what becomes of them is not stored.
+            m = self.k.let(L.minimum(m0 + i, self.m - 1), "row") if i else m0
+            starts.append(self.k.let(source.index(m, k0), "start"))
+
+        def value(i, kk):
+            offset = kk if source.unit == "k" else kk * source.k_stride
+            return source.buffer[starts[i] + offset]
+
+        return value
+
+    def _store_unpacked(self, acc, spill, batch, m0, m1, n0, n1, k0, whole: bool):
+        k = self.k
+        rows = k.let(L.minimum(m1 - m0, acc.shape[0]), "rows")
+
+        def edge():
+            columns = acc.shape[1] if whole else L.minimum(n1 - n0, acc.shape[1])
+            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
+
+        if not whole:
+            edge()
+            return
+        with k.if_(rows.eq(acc.shape[0])):
+            self.store_tile(acc, batch, m0, n0, k0)
+        with k.else_():
+            edge()
+
+    def _direct(self):
+        k, height = self.k, self.form.height
+        width = self.shape.lanes * direct_vectors(height, self.form.vector_bytes)
+        spill = k.scratch("spill", self.sum, height * width, per_thread=True)
+        loop, piece = self._chunks()
+        with loop as chunk:
+            batch, m0, m1, n0, n1 = piece(chunk)
+            right = self.source(self.right, batch)
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+
+                def tiles_of_rows(n, whole, k0=k0, count=count):
+                    with k.serial(m0, m1, height) as m:
+                        left = self._left_value(batch, m, k0)
+                        acc = k.local(self.sum, 0, (height, width), name="acc")
+                        tiles.multiply(
+                            k, acc, count, left,
+                            lambda kk, j: right.buffer.load(
+                                right.index(n + j, k0 + kk), None if whole else n + j < n1),
+                        )  # fmt: skip
+                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, whole)
+
+                full = k.let((n1 - n0) // width * width, "full")
+                with k.serial(0, full, width) as n:
+                    tiles_of_rows(n0 + n, whole=True)
+                with k.if_(n0 + full < n1):
+                    tiles_of_rows(n0 + full, whole=False)
+
+    def _turned(self):
+        k, height, lanes = self.k, self.form.height, self.shape.lanes
+        spill = k.scratch("spill", self.sum, height * lanes, per_thread=True)
+        loop, piece = self._chunks()
+        with loop as chunk:
+            batch, m0, m1, n0, n1 = piece(chunk)
+            right = self.source(self.right, batch)
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                full = k.let(count // lanes * lanes, "full")
+                with k.serial(n0, n1, lanes) as n, k.serial(m0, m1, height) as m:
+                    left = self._left_value(batch, m, k0)
+                    acc = k.local(self.sum, 0, (height, lanes), name="acc")
+                    self._turned_tiles(acc, left, right, n, k0, full)
+                    with k.serial(full, count) as kk:
+                        for i in range(height):
+                            with k.vector(0, lanes) as j:
+                                at = right.index(n + j, k0 + kk)
+                                value = L.cast(right.buffer.load(at, n + j < n1), self.sum)
+                                factor = L.cast(left(i, kk), self.sum)
+                                k.assign(acc, i, j, L.fma(factor, value, acc[i, j]))
+                    columns = k.let(L.minimum(n1 - n, lanes), "columns")
+                    with k.if_(columns.eq(lanes)):
+                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, True)
+                    with k.else_():
+                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, False)
+
+    def _turned_tiles(self, acc, left, right, n, k0, full):
+        """The part of a block of k that is whole square tiles of b."""
+        k, (height, lanes) = self.k, acc.shape
+        starts = [
+            k.let(right.index(L.minimum(n + r, self.n - 1), k0), "column") for r in range(lanes)
+        ]
+        with k.serial(0, full, lanes) as kk:
+            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+            for r, start in enumerate(starts):
+                with k.vector(0, lanes) as j:
+                    k.assign(tile, r, j, L.cast(right.buffer[start + kk + j], self.sum))
+            k.transpose(tile)
+            for r in range(lanes):
+                for i in range(height):
+                    factor = L.cast(left(i, kk + r), self.sum)
+                    with k.vector(0, lanes) as j:
+                        k.assign(acc, i, j, L.fma(factor, tile[r, j], acc[i, j]))
+
+
+def direct_vectors(height: int, vector_bytes: int) -> int:
+    """Vectors in a row of the tile of the variant ``direct``."""
+    most = 16 if vector_bytes == 64 else 8
+    return max(2, min(8, most // height))
+
+
+# Choosing ---------------------------------------------------------------------------------------
+
+
+class Choice(NamedTuple):
+    """A form, and values for the size parameters that say how the work is cut."""
+
+    form: Form
+    row_cut: int
+    column_cut: int
+
+
+def _unit(strides, sizes, names):
+    """Which of two indices has stride 1; an index of one value has any stride."""
+    for stride, size, name in reversed(list(zip(strides, sizes, names))):
+        if stride == 1 or size == 1:
+            return name
+    return None
+
+
+def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_strides: tuple,
+           *, vector_bytes: int, threads: int = 1) -> Choice:  # fmt: skip
+    """The form for a product of these sizes, and how to cut it.
+
+    Args:
+        a_strides: of a's rows and columns, in elements.
+        b_strides: of b's rows and columns.
+        threads: how many the cuts are meant for; they change no bit of the result.
+    """
+    swapped = n == 1 and m > 1
+    if swapped:
+        # c's one column is a row: c.T = b.T @ a.T.
+        m, n, a_strides, b_strides = n, m, b_strides[::-1], a_strides[::-1]
+    a_unit = _unit(a_strides, (m, k), "mk")
+    b_unit = _unit(b_strides, (k, n), "kn")
+    shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
+    variant, height = _variant(m, n, k, b_unit, shape, vector_bytes)
+    if swapped:
+        names = {"m": "n", "k": "k", "n": "m", None: None}
+        a_unit, b_unit = names[b_unit], names[a_unit]
+    form = Form(variant, d, a_unit, b_unit, height, swapped, vector_bytes)
+    rows, columns = _cuts(variant, height, batch, m, n, k, shape, threads)
+    return Choice(form, rows, columns)
+
+
+def _variant(m, n, k, b_unit, shape, vector_bytes):
+    """The variant and the height of its tile, from measurements."""
+    heights = (1, 2, 4, 8) if vector_bytes == 64 else (1, 2, 4, 6)
+    height = next((h for h in heights if m <= h), heights[-1])
+    if b_unit == "k" and m <= heights[-1]:
+        return "turned", height
+    # Masked loads, which direct's last columns need, are single instructions from AVX2 on.
+    if b_unit == "n" and vector_bytes >= 32 and m <= 64:
+        return "direct", height
+    return ("grid" if m * n <= 256 * 512 else "rows"), 0
+
+
+def _cuts(variant, height, batch, m, n, k, shape, threads):
+    """Rows and columns of a piece: enough pieces for the threads, whole tiles each."""
+    # A thread's share of the pieces, a few each so that none waits long for the last.
+    wanted = 1 if threads == 1 else 3 * threads
+
+    def cut(size, unit, pieces, most):
+        return min(-(-max(size, 1) // (unit * pieces)) * unit, most // unit * unit)
+
+    if variant == "rows":
+        return cut(m, shape.height, wanted, _ROWS), shape.width
+    pieces = max(1, wanted // max(batch, 1))
+    if variant == "grid":
+        return cut(m, shape.height, 1, _ROWS), cut(n, shape.width, pieces, 512)
+    width = 8 * shape.lanes if variant == "direct" else shape.lanes
+    return cut(m, height, 1, 1 << 30), cut(n, width, pieces, 1 << 30)

@@ -1,0 +1,138 @@
+"""Register tiles and packed panels: what the kernels of matrix products and convolutions share.
+
+A *panel* holds ``width`` rows (or columns) of an operand, k by k: ``panel[k * width + x]``. The
+inner loop of a product then reads both operands straight on. A *tile* is the piece of the result
+that stays in registers meanwhile: ``height`` rows of some vectors.
+
+Panels need no zeros behind an operand's last row: what is computed there is never stored.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from facula.base.dtypes import bfloat16, bool_, dtype, float16, float32, int32
+from facula.ir import loops as L
+
+#: Products are summed over blocks of so many k, on every processor: part of the result's meaning.
+K_BLOCK = 512
+
+
+class Shape(NamedTuple):
+    """The register tile for a vector width.
+
+    Attributes:
+        lanes: elements of one vector.
+        vectors: vectors side by side in a row of the tile.
+        heights: numbers of rows for which there is an inner loop, the largest last.
+    """
+
+    lanes: int
+    vectors: int
+    heights: tuple
+
+    @property
+    def height(self) -> int:
+        return self.heights[-1]
+
+    @property
+    def width(self) -> int:
+        return self.lanes * self.vectors
+
+
+def shape_for(vector_bytes: int, d: dtype) -> Shape:
+    """The tile that uses the registers best: 32 of 64 bytes, or 16 of fewer.
+
+    >>> shape_for(64, float32)
+    Shape(lanes=16, vectors=2, heights=(4, 8, 14))
+    """
+    heights = (4, 8, 14) if vector_bytes == 64 else (2, 4, 6)
+    return Shape(vector_bytes // d.itemsize, 2, heights)
+
+
+def accumulator(d: dtype) -> dtype:
+    """The dtype in which products of ``d`` are summed."""
+    if d in (float16, bfloat16):
+        return float32
+    return int32 if d is bool_ or d.itemsize < 4 else d
+
+
+def round_up(value, multiple: int):
+    """The least multiple that is not less."""
+    return L.idiv_ceil(value, multiple) * multiple
+
+
+class Source(NamedTuple):
+    """A matrix in memory: element (x, k) is ``buffer[base + x * x_stride + k * k_stride]``.
+
+    ``unit`` says which stride is known to be 1: "x", "k" or None. ``limit`` is the number of x.
+    """
+
+    buffer: L.Buffer
+    base: L.Expr
+    x_stride: L.Expr
+    k_stride: L.Expr
+    limit: L.Expr
+    unit: str | None
+
+    def index(self, x, k):
+        x_part = x if self.unit == "x" else x * self.x_stride
+        k_part = k if self.unit == "k" else k * self.k_stride
+        return self.base + x_part + k_part
+
+
+def pack(k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, width, shape):
+    """Write the panel of the ``width`` x from ``x0`` and the ``count`` k from ``k0``.
+
+    It goes to ``panels[at:]``, whose space must be for a multiple of ``shape.lanes`` k.
+    """
+    if source.unit == "k":
+        _pack_turned(k, source, panels, at, x0, k0, count, width, shape.lanes)
+        return
+
+    def copy(masked):
+        with k.serial(0, count) as kk, k.vector(0, width) as j:
+            mask = x0 + j < source.limit if masked else None
+            value = source.buffer.load(source.index(x0 + j, k0 + kk), mask)
+            k.store(panels, at + kk * width + j, L.cast(value, panels.dtype))
+
+    with k.if_(x0 + width <= source.limit):
+        copy(masked=False)
+    with k.else_():
+        copy(masked=True)
+
+
+def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes):
+    """As :func:`pack` where k runs along the lanes: square tiles are transposed in registers."""
+    with k.serial(0, count, lanes) as kk:
+        for first in range(0, width, lanes):
+            rows = min(lanes, width - first)
+            tile = k.local(panels.dtype, 0, (lanes, lanes), name="tile")
+
+            def load(masked, first=first, rows=rows, tile=tile):
+                for r in range(rows):
+                    x = L.minimum(x0 + (first + r), source.limit - 1)
+                    start = k.let(source.index(x, k0), "row")
+                    with k.vector(0, lanes) as j:
+                        mask = kk + j < count if masked else None
+                        value = source.buffer.load(start + kk + j, mask)
+                        k.assign(tile, r, j, L.cast(value, panels.dtype))
+
+            with k.if_(kk + lanes <= count):
+                load(masked=False)
+            with k.else_():
+                load(masked=True)
+            k.transpose(tile)
+            for r in range(lanes):
+                with k.vector(0, rows) as j:
+                    k.store(panels, at + (kk + r) * width + first + j, tile[r, j])
+
+
+def multiply(k: L.Builder, acc: L.Local, count, left, right):
+    """``acc[i, j] = fma(left(i, kk), right(kk, j), acc[i, j])`` for the ``count`` k in order."""
+    height, width = acc.shape
+    with k.serial(0, count) as kk:
+        for i in range(height):
+            value = L.cast(left(i, kk), acc.dtype)
+            with k.vector(0, width) as j:
+                k.assign(acc, i, j, L.fma(value, L.cast(right(kk, j), acc.dtype), acc[i, j]))
