@@ -1,0 +1,1 @@
+"""Facula's figures against PyTorch's, on this machine: ``python -m benchmarks``."""

@@ -1,0 +1,52 @@
+"""One library in one process: reads a case and a duration a line, writes a median a line.
+
+The libraries are timed in processes of their own since the threads of one, waiting for work,
+would take the cores from the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks.cases import CASES
+
+
+def median_seconds(run: Callable, seconds: float) -> float:
+    """The median time of one call, over batches of calls long enough for the clock."""
+    run()
+    start = time.perf_counter()
+    run()
+    once = time.perf_counter() - start
+    calls = max(1, int(2e-4 / max(once, 1e-7)))
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        times.append((time.perf_counter() - start) / calls)
+    return statistics.median(times)
+
+
+def main() -> None:
+    torch = importlib.import_module(sys.argv[1])
+    torch.set_num_threads(int(sys.argv[2]))
+    torch.manual_seed(0)
+    built: dict[str, Callable] = {}
+    for line in sys.stdin:
+        name, seconds = json.loads(line)
+        try:
+            if name not in built:
+                built[name] = CASES[name].build(torch)
+            answer = {"seconds": median_seconds(built[name], seconds)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
