@@ -72,7 +72,8 @@ class Emitter:
     Attributes:
         vars, aliases, buffers: what names stand for; index expressions of Lets by alias.
         locals: the registers that hold a local now, a list.
-        lanes: lanes of the vector loop around, or 0; ``mask``: its lanes that count, None if all.
+        lanes: lanes of the vector loop around, or 0.
+        mask, left: its lanes that count, and their number if they are the first; None if all.
         accumulators: in a reducing vector loop, the local that stands for each reduced one.
         tid: the number of the thread.
     """
@@ -82,7 +83,8 @@ class Emitter:
         self.parent = parent
         self.w = Writer(module)
         self.vars, self.aliases, self.buffers, self.locals = {}, {}, {}, {}
-        self.lanes, self.mask, self.varying, self.accumulators = 0, None, (), {}
+        self.lanes, self.varying, self.accumulators = 0, (), {}
+        self.mask = self.left = None
         self.tid = _ZERO
         self.status = self.thread_stride = None
         self.captured = {}
@@ -135,6 +137,13 @@ class Emitter:
         if v.const is not None or v.text.startswith("@"):
             return v
         return parallel.capture(self, v)
+
+    def stack(self) -> Value:
+        """The address of a vector on the stack."""
+        text = "  %stack = alloca [64 x i8], align 64"
+        if text not in self.w.scopes[0].head:
+            self.w.scopes[0].head.insert(0, text)
+        return Value("%stack", PTR, 0, 0)
 
     # Expressions
 

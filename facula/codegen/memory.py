@@ -176,8 +176,11 @@ def _from_memory(w, text, buffer, lanes, *operands):
     d = buffer.dtype
     if d is not bool_:
         return w.read(text, d, lanes, buffer, *operands)
-    raw = w.read(text, BYTE, lanes, buffer, *operands)
-    return w.pure(f"icmp ne {raw.typed}, {like(w, 0, raw).text}", bool_, lanes, raw)
+    return _to_bool(w, w.read(text, BYTE, lanes, buffer, *operands))
+
+
+def _to_bool(w, raw):
+    return w.pure(f"icmp ne {raw.typed}, {like(w, 0, raw).text}", bool_, raw.lanes, raw)
 
 
 # Loads
@@ -223,6 +226,8 @@ def _load_vector(em, e, index, mask, memo):
         if active is None:
             text = f"load {t}, ptr {pointer.text}, align {d.itemsize}"
             v = _from_memory(w, text, e.buffer, lanes, pointer)
+        elif _copies(em, d, mask, stride):
+            v = _load_part(em, e.buffer, pointer)
         else:
             m = active if stride == 1 else _reverse(w, active)
             v = _masked(w, "load", e.buffer, lanes, pointer, m)
@@ -238,6 +243,37 @@ def _load_vector(em, e, index, mask, memo):
     if other.const == 0 and str(other.const)[0] != "-":
         return v  # Masked-off lanes were given zeros.
     return w.choose(mask, v, widen(w, other, lanes))
+
+
+def _copies(em, d, mask, stride):
+    """Whether the first elements of a vector are copied: there is no instruction for a mask."""
+    alone = mask is None and stride == 1 and em.left is not None
+    return alone and not em.target.masks_memory(d.itemsize)
+
+
+def _copy(em, d, to, source):
+    w = em.w
+    size = w.mul(em.left, constant(d.itemsize, int64))
+    w.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
+    w.line(
+        f"call void @llvm.memcpy.p0.p0.i64(ptr {to.text}, ptr {source.text}, {size.typed}, i1 0)"
+    )
+
+
+def _load_part(em, buffer, pointer):
+    """The ``em.left`` first elements of a vector, through a vector on the stack."""
+    w, d, lanes = em.w, buffer.dtype, em.lanes
+    t, stack = memory_type(d, lanes), em.stack()
+    w.line(f"store {t} zeroinitializer, ptr {stack.text}, align 64")
+    _copy(em, d, stack, pointer)
+    v = w.here(f"load {t}, ptr {stack.text}, align 64", BYTE if d is bool_ else d, lanes)
+    return v if d is not bool_ else _to_bool(w, v)
+
+
+def _store_part(em, d, v, pointer):
+    stack = em.stack()
+    em.w.line(f"store {v.typed}, ptr {stack.text}, align 64")
+    _copy(em, d, pointer, stack)
 
 
 def _masked(w, how, buffer, lanes, pointers, mask):
@@ -297,6 +333,9 @@ def _store_vector(em, buffer, index, v, mask):
         v = v if stride == 1 else _reverse(w, v)
         if active is None:
             w.line(f"store {v.typed}, ptr {pointer.text}, align {d.itemsize}")
+            return
+        if _copies(em, d, mask, stride):
+            _store_part(em, d, v, pointer)
             return
         active = active if stride == 1 else _reverse(w, active)
         _masked_store(w, "store", d, v, pointer, active)

@@ -98,15 +98,15 @@ def loop(em, s):
         raise ValueError(f"loops: {s.var.name} runs along a tile, but not between constants")
     else:
         _Cut(em, s, facts, sums, lo, hi).write()
-    em.lanes, em.mask, em.varying, em.accumulators = 0, None, (), {}
+    em.lanes, em.mask, em.left, em.varying, em.accumulators = 0, None, None, (), {}
     for x in sums.values():
         x.finish(em)
 
 
-def _iterate(em, s, base, offset, mask, accumulators):
-    """The body for the lanes from ``base + offset`` on."""
+def _iterate(em, s, base, offset, accumulators, mask=None, left=None):
+    """The body for the lanes from ``base + offset`` on, the first ``left`` if not all."""
     em.vars[s.var] = Value("", int64, em.lanes, base.depth, None, (base, offset, _ONE))
-    em.mask = mask
+    em.mask, em.left = mask, left
     em.accumulators = accumulators
     em.body(s.body)
 
@@ -122,7 +122,7 @@ def _unrolled(em, s, sums, lo, count):
         return
     for i, (start, mask) in enumerate(zip(starts, masks)):
         chosen = {x: t.parts[i % ACCUMULATORS] for x, t in sums.items()}
-        _iterate(em, s, lo, start, mask, chosen)
+        _iterate(em, s, lo, start, chosen, mask)
 
 
 class _Jam:
@@ -209,7 +209,7 @@ class _Cut:
         em.set_flat(self.names, values)
         for k in range(self.together):
             chosen = {x: t.parts[k] for x, t in self.sums.items()}
-            _iterate(em, self.s, base, k * em.lanes, None, chosen)
+            _iterate(em, self.s, base, k * em.lanes, chosen)
         if self.together == 1:
             self._rotate()
         return em.flat(self.names)
@@ -226,16 +226,22 @@ class _Cut:
         em = self.em
         em.set_flat(self.names, values)
         chosen = {x: t.parts[0] for x, t in self.sums.items()}
-        _iterate(em, self.s, base, 0, self._mask(base), chosen)
+        left = self._left(base)
+        _iterate(em, self.s, base, 0, chosen, self._mask(left), left)
         self._rotate()
         return em.flat(self.names)
 
-    def _mask(self, base):
-        w, lanes = self.em.w, self.em.lanes
+    def _left(self, base):
+        """How many elements there are from ``base`` on, or as many as a vector has."""
+        w = self.em.w
         left = w.sub(self.hi, base)
+        if self.together > 1:
+            left = w.call(int64, "llvm.smin.i64", left, constant(self.em.lanes, int64))
+        return left
+
+    def _mask(self, left):
+        w, lanes = self.em.w, self.em.lanes
         d = INTEGER_OF_SIZE[self.facts.itemsize]
-        if d.itemsize == 1 and self.together > 1:
-            left = w.call(int64, "llvm.smin.i64", left, constant(lanes, int64))
         wide = casts.widen(w, casts.convert(w, left, d), lanes)
         numbers = lane_numbers(d, lanes)
         return w.pure(f"icmp ult {numbers.typed}, {wide.text}", bool_, lanes, wide)
