@@ -35,7 +35,9 @@ CUTS = ("row_cut", "column_cut")
 #: Columns of b that the variant ``rows`` packs at a time.
 _COLUMNS = 4096
 #: Rows whose panels of a stay in the second-level cache.
-_ROWS = 252
+_ROWS = 126
+#: Values of k for which rows of a are packed at a time where m runs along memory.
+_LINES = 32
 
 
 class Form(NamedTuple):
@@ -199,8 +201,15 @@ class _Product:
 
     def pack_left(self, source, panels, m0, rows, k0, count, padded):
         k, height = self.k, self.shape.height
-        with k.serial(0, rows, height) as i:
-            tiles.pack(k, source, panels, i * padded, m0 + i, k0, count, height, self.shape)
+        if source.unit == "k":
+            with k.serial(0, rows, height) as i:
+                tiles.pack(k, source, panels, i * padded, m0 + i, k0, count, height, self.shape)
+            return
+        # A panel is narrower than a line of the cache: few k at a time, that lines are read once.
+        with k.serial(0, count, _LINES) as kk, k.serial(0, rows, height) as i:
+            some = k.let(L.minimum(count - kk, _LINES), "some")
+            at = i * padded + kk * height
+            tiles.pack(k, source, panels, at, m0 + i, k0 + kk, some, height, self.shape)
 
     def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
         """All tiles of a block of packed rows and columns."""
