@@ -14,6 +14,7 @@ life of the process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pkgutil
@@ -32,6 +33,9 @@ _machines: dict[str, object] = {}
 _DECLARED = re.compile(r"^\s*(?:declare\b[^@\n]*@([\w.$]+)|@([\w.$]+)\s*=\s*external\b)", re.M)
 #: What LLVM's own lowering may call although the text does not declare it.
 _IMPLICIT = ("memcpy", "memset", "memmove")
+
+_SWITCHES = ("-disable-lsr", "-disable-cgp")
+_SWITCHES_KNOWN_TO = range(15, 23)
 
 
 def provide(name: str, address: Callable[[], int]) -> None:
@@ -73,14 +77,16 @@ def compile_object(text: str, optimize: int = 0) -> bytes:
     """The object file of a module, without looking at the cache."""
     with _lock:
         module = _parse(text, optimize)
-        return _machines["code"].emit_object(module)
+        with _quick_lowering():
+            return _machines["code"].emit_object(module)
 
 
 def assembly(text: str, optimize: int = 0) -> str:
     """The assembly listing of a module."""
     with _lock:
         module = _parse(text, optimize)
-        return _machines["code"].emit_assembly(module)
+        with _quick_lowering():
+            return _machines["code"].emit_assembly(module)
 
 
 def immortal(thing):
@@ -201,6 +207,27 @@ def _parse(text: str, optimize: int):
         passes = llvm.create_pass_builder(_machines["code"], tuning)
         passes.getModulePassManager().run(module, passes)
     return module
+
+
+@contextlib.contextmanager
+def _quick_lowering():
+    """Without the passes of LLVM's back end that reshape loops and addresses.
+
+    They take half of the time of a matrix product's kernel and gain nothing on loops that are
+    written the way they shall run. The switches hold for the whole process, others who use LLVM
+    included, so they are on for the time of one module only.
+    """
+    import llvmlite.binding as llvm
+
+    # LLVM ends the process at a switch it does not know: name them to versions that were tried.
+    switches = _SWITCHES if llvm.llvm_version_info[0] in _SWITCHES_KNOWN_TO else ()
+    for switch in switches:
+        llvm.set_option("", switch)
+    try:
+        yield
+    finally:
+        for switch in switches:
+            llvm.set_option("", f"{switch}=false")
 
 
 def _located(message: str, text: str) -> str:
