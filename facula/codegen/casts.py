@@ -99,6 +99,8 @@ def _from_float(w, v, to):
         return _float_to_bfloat16(w, convert(w, v, float32))
     if float16 in (source, to) and float32 not in (source, to):
         return convert(w, convert(w, v, float32), to)
+    if float16 in (source, to) and not w.module.target.converts_half:
+        return (_half_to_float if source is float16 else _float_to_half)(w, v)
     if to.kind == "f":
         how = "fpext" if to.itemsize > source.itemsize else "fptrunc"
         return w.pure(f"{how} {v.typed} to {type_of(to, v.lanes)}", to, v.lanes, v)
@@ -107,24 +109,65 @@ def _from_float(w, v, to):
     return convert(w, w.call(wide, name, v), to)
 
 
+def _op(w, how, a, b):
+    """An instruction on ``a`` and a value or number."""
+    b = b if isinstance(b, Value) else like(w, b, a)
+    return w.pure(f"{how} {a.typed}, {b.text}", a.dtype, a.lanes, a, b)
+
+
+def _low(w, v, to):
+    """The low 16 bits of an int32 as a dtype of that size."""
+    low = w.pure(f"trunc {v.typed} to {type_of(int16, v.lanes)}", int16, v.lanes, v)
+    return bits(w, low, to)
+
+
 def _bfloat16_to_float(w, v):
     wide = w.pure(f"zext {v.typed} to {type_of(int32, v.lanes)}", int32, v.lanes, v)
-    high = w.pure(f"shl {wide.typed}, {like(w, 16, wide).text}", int32, v.lanes, wide)
-    return bits(w, high, float32)
+    return bits(w, _op(w, "shl", wide, 16), float32)
 
 
 def _float_to_bfloat16(w, v):
     """Rounded to nearest, ties to even; a NaN stays one, quiet."""
-
-    def op(how, a, b):
-        b = b if isinstance(b, Value) else like(w, b, a)
-        return w.pure(f"{how} {a.typed}, {b.text}", a.dtype, a.lanes, a, b)
-
     whole = bits(w, v, int32)
-    high = op("lshr", whole, 16)
-    odd = op("and", high, 1)
-    rounded = op("lshr", op("add", whole, op("add", odd, 0x7FFF)), 16)
+    high = _op(w, "lshr", whole, 16)
+    odd = _op(w, "and", high, 1)
+    rounded = _op(w, "lshr", _op(w, "add", whole, _op(w, "add", odd, 0x7FFF)), 16)
     nan = w.pure(f"fcmp uno {v.typed}, {v.text}", bool_, v.lanes, v)
-    chosen = w.choose(nan, op("or", high, 0x40), rounded)
-    low = w.pure(f"trunc {chosen.typed} to {type_of(int16, v.lanes)}", bfloat16, v.lanes, chosen)
-    return low
+    return _low(w, w.choose(nan, _op(w, "or", high, 0x40), rounded), bfloat16)
+
+
+def _half_to_float(w, v):
+    """The exponent moved over and corrected by a multiplication, which also does denormals."""
+    short = bits(w, v, int16)
+    wide = w.pure(f"zext {short.typed} to {type_of(int32, v.lanes)}", int32, v.lanes, short)
+    sign = _op(w, "shl", _op(w, "and", wide, 0x8000), 16)
+    moved = _op(w, "shl", _op(w, "and", wide, 0x7FFF), 13)
+    finite = bits(w, _op(w, "fmul", bits(w, moved, float32), 2.0**112), int32)
+    limit = like(w, 0x7C00 << 13, moved)
+    special = w.pure(f"icmp uge {moved.typed}, {limit.text}", bool_, v.lanes, moved)
+    magnitude = w.choose(special, _op(w, "or", moved, 0x7F800000), finite)
+    return bits(w, _op(w, "or", magnitude, sign), float32)
+
+
+def _float_to_half(w, v):
+    """Rounded to nearest, ties to even: by a carry into the bits kept, or, where the result is
+    denormal, by the addition of 0.5, whose last bit is the last of a denormal."""
+    whole = bits(w, v, int32)
+    magnitude = _op(w, "and", whole, 0x7FFFFFFF)
+    sign = _op(w, "and", _op(w, "lshr", whole, 16), 0x8000)
+    odd = _op(w, "and", _op(w, "lshr", magnitude, 13), 1)
+    carried = _op(w, "add", magnitude, _op(w, "add", odd, 0xFFF - (112 << 23)))
+    normal = _op(w, "lshr", carried, 13)
+    shifted = bits(w, _op(w, "fadd", bits(w, magnitude, float32), 0.5), int32)
+    denormal = _op(w, "sub", shifted, 126 << 23)
+
+    def where(how, limit, a, b):
+        limit = like(w, limit, magnitude)
+        return w.choose(
+            w.pure(f"icmp {how} {magnitude.typed}, {limit.text}", bool_, v.lanes, magnitude), a, b
+        )
+
+    result = where("ult", 113 << 23, denormal, normal)
+    infinite = where("ugt", 0x7F800000, like(w, 0x7E00, whole), like(w, 0x7C00, whole))
+    result = where("uge", 0x477FF000, infinite, result)
+    return _low(w, _op(w, "or", result, sign), float16)

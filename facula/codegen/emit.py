@@ -28,7 +28,7 @@ def emit(kernel: L.Kernel, target: Target) -> str:
     a last word is the number of bytes from one thread's to the next. It returns 0, or the status
     of a Check that failed.
     """
-    module = Module()
+    module = Module(target)
     analysis = Analysis(target)
     em = Emitter(module, target, analysis, kernel.name)
     em.tile_lanes = vectors.tile_lanes(kernel.body, analysis)

@@ -8,7 +8,8 @@ from facula.codegen.values import PTR, Value
 class Module:
     """Functions in the making, and what they refer to outside of themselves."""
 
-    def __init__(self):
+    def __init__(self, target):
+        self.target = target
         self.functions = []
         self.declared = {}
         self.globals = {}

@@ -37,6 +37,11 @@ class Target:
         return self.vector_bytes == 64 or (self.vector_bytes == 32 and itemsize >= 4)
 
     @property
+    def converts_half(self) -> bool:
+        """Whether there are instructions between float16 and float32."""
+        return self.arch == "arm" or self.arch == "x86" and self.vector_bytes > 16
+
+    @property
     def minimum_propagates(self) -> bool:
         """Whether ``llvm.minimum`` (NaN if either is) is one instruction."""
         return self.arch in ("arm", "wasm")
