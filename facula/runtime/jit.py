@@ -35,7 +35,7 @@ _DECLARED = re.compile(r"^\s*(?:declare\b[^@\n]*@([\w.$]+)|@([\w.$]+)\s*=\s*exte
 _IMPLICIT = ("memcpy", "memset", "memmove")
 
 _SWITCHES = ("-disable-lsr", "-disable-cgp")
-_SWITCHES_KNOWN_TO = range(15, 23)
+_SWITCHES_KNOWN_TO = range(20, 23)
 
 
 def provide(name: str, address: Callable[[], int]) -> None:
