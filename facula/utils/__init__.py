@@ -1,0 +1,1 @@
+"""Tools beside the networks themselves: :mod:`facula.utils.data` feeds them."""
