@@ -315,6 +315,18 @@ class Transpose:
         self.local = local
 
 
+class Prefetch:
+    """Bring the line of memory that holds ``buffer[index]`` near; no effect on any value.
+
+    The index may lie outside of the buffer.
+    """
+
+    __slots__ = ("buffer", "index")
+
+    def __init__(self, buffer, index):
+        self.buffer, self.index = buffer, index
+
+
 class Kernel:
     """A named kernel: parameters in the order of its argument words, and its body."""
 
@@ -573,6 +585,9 @@ class Builder:
 
     def transpose(self, local):
         self.body.append(Transpose(local))
+
+    def prefetch(self, buffer, index):
+        self.body.append(Prefetch(buffer, as_expr(index, int64)))
 
 
 def children(e: Expr) -> tuple:
