@@ -14,6 +14,13 @@ def text(kernel: L.Kernel) -> str:
     return "\n".join(lines)
 
 
+def statement_text(s) -> str:
+    """One statement, on its own line without what is nested in it."""
+    lines = []
+    _statement(s, 0, lines)
+    return lines[0]
+
+
 def _param(p):
     if isinstance(p, L.Buffer):
         if p.scratch is None:
@@ -81,5 +88,7 @@ def _statement(s, depth, lines):
         say(f"{s.buffer.name}[{expr(s.index)}] = {expr(s.value)}{mask}")
     elif isinstance(s, L.Check):
         say(f"check {expr(s.cond)} else {s.status}")
+    elif isinstance(s, L.Prefetch):
+        say(f"prefetch {s.buffer.name}[{expr(s.index)}]")
     else:
         say(f"transpose {s.local.name}")

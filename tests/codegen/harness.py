@@ -17,6 +17,7 @@ import numpy as np
 from facula.base.dtypes import bfloat16, float64
 from facula.codegen import Target, emit
 from facula.ir import loops as L
+from facula.ir.verify_loops import verify
 from facula.runtime import host, jit
 from facula.runtime import threads as _threads
 
@@ -86,6 +87,7 @@ def same(a, b) -> bool:
 
 def check(kernel, arguments, widths=WIDTHS):
     """Assert that all vector widths do what the interpreter does."""
+    verify(kernel)
     copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
     status = interpret.run(kernel, copies)
     scratch = {p.name for p in kernel.params if isinstance(p, L.Buffer) and p.scratch is not None}

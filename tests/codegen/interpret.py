@@ -195,6 +195,9 @@ class _State:
     def do_transpose(self, s):
         self.locals[s.local] = self.locals[s.local].T.copy()
 
+    def do_prefetch(self, s):
+        """It changes no value."""
+
 
 def combine(parts, op, d, lanes):
     """Accumulators 0 and 1, 2 and 3, their results, then halves; absent places are neutral."""
