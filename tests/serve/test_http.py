@@ -132,6 +132,16 @@ def test_errors_have_a_status_a_code_and_words(client, method, path, body, statu
     assert answer.json()["code"] == code and answer.json()["error"]
 
 
+def test_a_body_that_does_not_come_is_given_up(registry):
+    async def slowly():
+        yield b"{"
+        await asyncio.sleep(5)
+
+    client = Client(create_app(registry, Limits(body_seconds=0.05)))
+    answer = client.post("/v2/models/double/infer", content=slowly())
+    assert answer.status_code == 408 and answer.headers["connection"] == "close"
+
+
 def test_a_header_length_that_is_no_number(client):
     answer = client.post("/v2/models/double/infer", headers={HEADER_LENGTH: "-1"}, content=b"{}")
     assert answer.status_code == 400

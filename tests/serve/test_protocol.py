@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from facula.serve import datatypes, protocol
-from facula.serve.errors import InvalidInput, InvalidRequest, LimitExceeded, ModelFailed
+from facula.serve.errors import (
+    InvalidInput,
+    InvalidRequest,
+    LimitExceeded,
+    ModelFailed,
+    ServeError,
+)
 from facula.serve.limits import Limits
 from facula.serve.model import TensorSpec
 from tests.serve.fakes import Double
@@ -172,3 +181,39 @@ def test_specs_are_checked():
         TensorSpec("x", "FP32", (-2,))
     with pytest.raises(ValueError, match="batch must be positive"):
         Limits(batch=0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_comes_is_taken_or_refused_with_a_typed_error(data):
+    """A good message with any one part of it, at any depth, replaced by anything."""
+    good = {"inputs": [tensor(), COUNT], "outputs": [{"name": "y"}], "parameters": {}}
+    message = copy.deepcopy(good)
+    place = message
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else [0, -1]))
+        if not (isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans())):
+            break
+        place = place[key]
+    place[key] = data.draw(JSON)
+    try:
+        request = protocol.parse_request(json.dumps(message).encode(), Double(), LIMITS)
+    except ServeError as error:
+        assert error.status == 400 and str(error)
+    else:
+        assert request.inputs["x"].shape[1] == 3 and request.inputs["x"].dtype == np.float32
+        assert np.isfinite(request.inputs["x"]).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.none() | st.integers(0, 250))
+def test_any_bytes_are_refused_with_a_typed_error(body, header_length):
+    with pytest.raises(ServeError):
+        protocol.parse_request(body, Double(), LIMITS, header_length)
