@@ -95,7 +95,7 @@ def put(name: str, payload: bytes) -> None:
         temporary.write_bytes(_MAGIC + _checksum(payload) + payload)
         os.replace(temporary, folder / (name + SUFFIX))
     except OSError:
-        temporary.unlink(missing_ok=True)
+        _unlink(temporary)
         return
     if _writes % _MEASURE_EVERY == 0:
         trim()

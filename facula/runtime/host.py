@@ -41,6 +41,11 @@ class Target:
         """The architecture alone: ``x86_64``, ``aarch64``, ``arm64``, ..."""
         return self.triple.partition("-")[0]
 
+    @property
+    def converts_halves(self) -> bool:
+        """Whether the processor converts between float16 and float32 (F16C on x86) itself."""
+        return self.arch != "x86_64" or self.vector_bytes > 16
+
 
 @functools.cache
 def target() -> Target:

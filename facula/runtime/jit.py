@@ -31,8 +31,10 @@ _providers: dict[str, Callable[[], int]] = {}
 _loaded: dict[str, dict[str, int]] = {}
 _machines: dict[str, object] = {}
 _DECLARED = re.compile(r"^\s*(?:declare\b[^@\n]*@([\w.$]+)|@([\w.$]+)\s*=\s*external\b)", re.M)
-#: What LLVM's own lowering may call although the text does not declare it.
+#: What LLVM's own lowering may call although the text does not declare it: on all processors,
+#: and on those that cannot convert half-precision floats.
 _IMPLICIT = ("memcpy", "memset", "memmove")
+_HALVES = ("__extendhfsf2", "__truncsfhf2")
 
 _SWITCHES = ("-disable-lsr", "-disable-cgp")
 _SWITCHES_KNOWN_TO = range(20, 23)
@@ -133,7 +135,8 @@ def _link(built: bytes, text: str, names: Sequence[str]) -> dict[str, int]:
     _start()
     library = llvm.JITLibraryBuilder().add_object_img(built).add_current_process()
     declared = {a or b for a, b in _DECLARED.findall(text)}
-    for name in declared.union(_IMPLICIT):
+    helpers = _HALVES if "half" in text and not host.target().converts_halves else ()
+    for name in declared.union(_IMPLICIT, helpers).difference(names):
         address = _address(name)
         if address:
             library.import_symbol(name, address)
@@ -156,6 +159,8 @@ def _address(name: str) -> int:
         return 0
     if name in _providers:
         return _providers[name]()
+    if name in _HALVES:
+        return load(source("halves.ll", {}), _HALVES)[name]
     for library in (ctypes.pythonapi, _machines["libc"]):
         try:
             return ctypes.addressof(ctypes.c_char.in_dll(library, name))

@@ -114,8 +114,8 @@ leave:
   ret ptr null
 }
 
-; Publish %groups groups as a new generation and wake who sleeps.
-define internal void @publish(i64 %groups) {
+; Publish %groups groups as a new generation and wake up to %wanted sleepers.
+define internal void @publish(i64 %groups, i64 %wanted) {
 entry:
   store atomic i64 0, ptr @pool_done monotonic, align 8
   %word = load atomic i64, ptr @pool_word monotonic, align 8
@@ -129,6 +129,7 @@ entry:
   %any = icmp ne i64 %sleepers, 0
   br i1 %any, label %wake, label %out
 wake:
+  %count = trunc i64 %wanted to i32
   $WAKE
   br label %out
 out:
@@ -249,7 +250,8 @@ submit:
   store atomic i64 %n, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 2) monotonic, align 8
   store atomic i64 %per, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 3) monotonic, align 8
   store atomic i64 %threads, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 4) monotonic, align 8
-  call void @publish(i64 %groups)
+  %others = sub i64 %groups, 1
+  call void @publish(i64 %groups, i64 %others)
   call void @drain(i64 0)
   call void @join(i64 %groups)
   store atomic i64 0, ptr @pool_busy release, align 8
@@ -293,7 +295,7 @@ lock:
 stop:
   %workers = load i64, ptr @pool_workers
   store atomic i64 1, ptr @pool_stopping release, align 8
-  call void @publish(i64 0)
+  call void @publish(i64 0, i64 $MAX_THREADS)
   call void @join(i64 %workers)
   store atomic i64 0, ptr @pool_stopping release, align 8
   store i64 0, ptr @pool_workers

@@ -55,7 +55,7 @@ def _text() -> str:
         call = f"call i64 (i64, ...) @syscall(i64 {futex}, ptr getelementptr (i8, ptr @pool_word, "
         declare_sleep = "declare i64 @syscall(i64, ...)"
         sleep = f"%z = {call}i64 4), i64 128, i32 %old, ptr null)"
-        wake = f"%z = {call}i64 4), i64 129, i32 2147483647)"
+        wake = f"%z = {call}i64 4), i64 129, i32 %count)"
     else:
         declare_sleep = "declare i32 @usleep(i32)"
         sleep, wake = "%z = call i32 @usleep(i32 100)", ""
