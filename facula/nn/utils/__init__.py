@@ -1,6 +1,6 @@
 """Helpers around modules: gradient clipping, vectors of parameters, parametrizations."""
 
-from facula.nn.utils import rnn
+from facula.nn.utils import parametrizations, parametrize, rnn
 from facula.nn.utils.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -15,6 +15,8 @@ __all__ = [
     "clip_grads_with_norm_",
     "get_total_norm",
     "parameters_to_vector",
+    "parametrizations",
+    "parametrize",
     "rnn",
     "vector_to_parameters",
 ]
