@@ -16,6 +16,7 @@ from facula.serialization import _rebuild
 from facula.serialization._storage import FileStorage
 from facula.serialization.errors import UnpicklingError
 from facula.tensor import Tensor
+from facula.tensor.meta import Size
 
 #: PyTorch's classes of typed storages.
 STORAGES = {
@@ -161,11 +162,9 @@ def make_size(sizes=()):
     sizes = tuple(sizes)
     if any(type(n) is not int for n in sizes):
         raise UnpicklingError("load: expected the ints of a Size")
-    return _SIZE(sizes)
+    return Size(sizes)
 
 
-#: The class of ``Tensor.shape``.
-_SIZE = type(_rebuild.empty(0).shape)
 
 #: What a file may name. Text is a module and a name in it, imported when a file asks for it.
 ALLOWED: dict[tuple[str, str], object] = {

@@ -22,6 +22,7 @@ from facula.serialization._globals import (
     rebuild_tensor_v3,
 )
 from facula.tensor import Tensor
+from facula.tensor.meta import Size
 
 #: What PyTorch writes, and the newest that its reader of weights understands.
 PROTOCOL = 2
@@ -85,7 +86,7 @@ class ArchivePickler(pickle._Pickler):
             return _rebuild.rebuild_from_type, (function, type(obj), args, state)
         if isinstance(obj, dtype):
             return obj.name
-        if type(obj) is _SIZE and _SIZE is not tuple:
+        if type(obj) is Size:
             return make_size, (tuple(obj),)
         return NotImplemented
 
@@ -116,6 +117,3 @@ class ArchivePickler(pickle._Pickler):
         storage_class = self._classes.setdefault(name, Named("torch", name))
         numel = self.storages[key].nbytes // first.itemsize
         return _StorageRef(storage_class, key, numel), first
-
-
-_SIZE = type(_rebuild.empty(0).shape)

@@ -12,16 +12,17 @@ and the worker fills it again.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
-import tempfile
 import weakref
 from collections import deque
 from multiprocessing import reduction
 from typing import NamedTuple
 
 import numpy
+
+from facula.base.errors import OutOfMemoryError
+from facula.utils.data.memory import Mapping, map_file, new_file
 
 #: Below this many bytes a copy through the socket is faster than a block is mapped.
 INLINE_BYTES = 64 << 10
@@ -44,27 +45,6 @@ class _Message(NamedTuple):
     dropped: list[int]
 
 
-def _new_descriptor(size: int) -> int:
-    """An anonymous file of that size, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("facula-batch", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        os.ftruncate(descriptor, size)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _map(descriptor: int, size: int) -> mmap.mmap:
-    # All pages at once: much cheaper than a fault for each.
-    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-    return mmap.mmap(descriptor, size, flags=flags)
-
-
 class Sender:
     """The worker's end: sends objects and keeps the blocks.
 
@@ -73,7 +53,7 @@ class Sender:
 
     def __init__(self, connection):
         self._connection = connection
-        self._blocks: dict[int, mmap.mmap] = {}
+        self._blocks: dict[int, Mapping] = {}
         self._free: list[int] = []
         self._released: deque[int] = deque()
         self._next = 0
@@ -87,7 +67,8 @@ class Sender:
 
         Raises:
             Exception: what pickling raises; nothing has been sent then.
-            OSError: the parent is gone, or no memory is left.
+            OSError: the parent is gone.
+            OutOfMemoryError: there is no memory for a block.
         """
         buffers: list[pickle.PickleBuffer] = []
         payload = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
@@ -103,7 +84,8 @@ class Sender:
         number, is_new, dropped, descriptor = self._block(size)
         block = self._blocks[number]
         for (begin, end), view in zip(spans, views):
-            block[begin:end] = view
+            if view.nbytes:
+                block[begin:end] = numpy.frombuffer(view, dtype=numpy.uint8)
         try:
             self._post(_Message(header, payload, spans, number, is_new, dropped))
             if is_new:
@@ -125,16 +107,20 @@ class Sender:
             self._free.remove(number)
             return number, False, self._drop_spare(), -1
         dropped = self._drop_spare()
-        descriptor = _new_descriptor(size)
+        descriptor = new_file(size)
         number, self._next = self._next, self._next + 1
-        self._blocks[number] = _map(descriptor, size)
+        try:
+            self._blocks[number] = map_file(descriptor, size)
+        except OutOfMemoryError:
+            os.close(descriptor)
+            raise
         return number, True, dropped, descriptor
 
     def _drop_spare(self) -> list[int]:
         dropped = self._free[:-_SPARE]
         del self._free[:-_SPARE]
         for number in dropped:
-            self._blocks.pop(number).close()
+            del self._blocks[number]
         return dropped
 
 
@@ -152,7 +138,7 @@ class Receiver:
 
     def __init__(self, connection):
         self._connection = connection
-        self._blocks: dict[int, mmap.mmap] = {}
+        self._blocks: dict[int, Mapping] = {}
         self.released: deque[int] = deque()
 
     def take_released(self) -> list[int]:
@@ -167,6 +153,7 @@ class Receiver:
 
         Raises:
             EOFError, OSError: the worker is gone.
+            OutOfMemoryError: the block cannot be mapped.
         """
         message = _Message(*pickle.loads(self._connection.recv_bytes()))
         for number in message.dropped:
@@ -175,19 +162,19 @@ class Receiver:
         if message.block is not None:
             if message.is_new:
                 self._blocks[message.block] = self._receive_block()
-            lease = numpy.frombuffer(self._blocks[message.block], dtype=numpy.uint8).view(_Lease)
+            lease = self._blocks[message.block].view(_Lease)
             # At the interpreter's end there is nobody left to tell.
             weakref.finalize(lease, self.released.append, message.block).atexit = False
             memory = memoryview(lease)
             buffers = [memory[begin:end] for begin, end in message.buffers]
         return message.header, pickle.loads(message.payload, buffers=buffers)
 
-    def _receive_block(self) -> mmap.mmap:
+    def _receive_block(self) -> Mapping:
         try:
             descriptor = reduction.recv_handle(self._connection)
         except RuntimeError as error:
             raise EOFError("the worker ended within a message") from error
         try:
-            return _map(descriptor, os.fstat(descriptor).st_size)
+            return map_file(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
