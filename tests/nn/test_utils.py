@@ -147,3 +147,19 @@ def test_spectral_norm():
     layer(facula.ones(1, 6)).sum().backward()
     assert layer.parametrizations.weight[0]._u.tolist() == before
     assert layer.parametrizations.weight.original.grad is not None
+
+
+def test_functional_call():
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    before = net[0].weight
+    weights = {"0.weight": facula.eye(2) * 2, "1.weight": facula.eye(2) * 3}
+    call = nn.utils.stateless.functional_call
+    assert call(net, weights, facula.ones(2)).tolist() == [6.0, 6.0]
+    assert net[0].weight is before
+    net[1].weight = before
+    assert call(net, {"0.weight": facula.eye(2) * 2}, (facula.ones(2),)).tolist() == [4.0, 4.0]
+    with pytest.raises(KeyError, match=r"no parameter or buffer 0\.absent"):
+        call(net, {"0.absent": before}, facula.ones(2))
+    with pytest.raises(RuntimeError, match=r"missing 0\.weight"):
+        call(net, {}, facula.ones(2), strict=True)
+    assert net[0].weight is before

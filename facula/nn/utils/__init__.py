@@ -1,6 +1,6 @@
 """Helpers around modules: gradient clipping, vectors of parameters, parametrizations."""
 
-from facula.nn.utils import parametrizations, parametrize, rnn
+from facula.nn.utils import parametrizations, parametrize, rnn, stateless
 from facula.nn.utils.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -18,5 +18,6 @@ __all__ = [
     "parametrizations",
     "parametrize",
     "rnn",
+    "stateless",
     "vector_to_parameters",
 ]
