@@ -95,6 +95,26 @@ def scaled_erfc(t):
     return mp.exp(a * a) * mp.erfc(a) * (a + ERFC_CENTRE)
 
 
+def inverse_of_erf(w):
+    """erfinv(x) / x where w = -log(1 - x^2)."""
+    x = mp.sqrt(-mp.expm1(-w))
+    return mp.erfinv(x) / x
+
+
+def near_zero(centre):
+    return lambda u: inverse_of_erf(u + centre)
+
+
+def tail(centre):
+    """As a function of the root of w."""
+    return lambda u: inverse_of_erf((u + centre) ** 2)
+
+
+def between_zeros(u):
+    x = u + mp.mpf(1.65)
+    return mp.loggamma(x) / ((x - 1) * (x - 2))
+
+
 def at_centre(a):
     return mp.mpf(a - ERFC_CENTRE) / (a + ERFC_CENTRE)
 
@@ -147,8 +167,22 @@ POLYNOMIALS = {
     # The fourth root of erfc, which is so flat that its errors hardly matter.
     "erfc_root": (lambda a: mp.erfc(a) ** 0.25, 1, 3.92,
                   lambda a: 4 * mp.erfc(a) ** 0.75 / mp.erf(a), 10, 0),
-    "erfc": (scaled_erfc, at_centre(0.499), at_centre(10.1), lambda t: 1 / scaled_erfc(t), 13, 0),
-    "erfc_": (scaled_erfc, at_centre(0.499), at_centre(27.3), lambda t: 1 / scaled_erfc(t), 0, 27),
+    "erfc": (scaled_erfc, at_centre(1), at_centre(10.1), lambda t: 1 / scaled_erfc(t), 11, 0),
+    "erfc_": (scaled_erfc, at_centre(1), at_centre(27.3), lambda t: 1 / scaled_erfc(t), 0, 24),
+    "sinh": (root(lambda r: (mp.sinh(r) - r) / r**3), 1e-20, H**2,
+             root(lambda r: r**3 / mp.sinh(r)), 3, 5),
+    "cosh": (root(lambda r: (mp.cosh(r) - 1) / r**2), 1e-20, H**2, root(lambda r: r**2), 3, 6),
+    "asin": (root(lambda x: (mp.asin(x) - x) / x**3), 1e-20, 0.25,
+             root(lambda x: x**3 / mp.asin(x)), 5, 12),
+    "atan": (root(lambda x: (mp.atan(x) - x) / x**3), 1e-20, 1,
+             root(lambda x: x**3 / mp.atan(x)), 9, 21),
+    # lgamma(x) / (x - 1) / (x - 2) around its zeros.
+    "lgamma": (between_zeros, -0.951, 0.951, lambda u: 1 / between_zeros(u), 0, 33),
+    "sinpi": (root(lambda x: mp.sinpi(x) / x), 1e-20, 0.25, lambda z: 1, 0, 10),
+    "erfinv": (near_zero(1), -0.9999999, 4.01, lambda u: 1 / near_zero(1)(u), 10, 0),
+    "erfinv_": (near_zero(2), -1.9999999, 6.41, lambda u: 1 / near_zero(2)(u), 0, 28),
+    "erfinv_tail": (tail(3), mp.sqrt(5) - 3.001, 1.01, lambda u: 1 / tail(3)(u), 10, 0),
+    "erfinv_tail_": (tail(4.45), mp.sqrt(8.4) - 4.451, 1.56, lambda u: 1 / tail(4.45)(u), 0, 27),
     "cos": (root(lambda r: (mp.cos(r) - 1 + r**2 / 2) / r**4), 0, Q,
             root(lambda r: r**4 / mp.cos(r)), 3, 7),
 }  # fmt: skip

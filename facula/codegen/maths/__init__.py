@@ -9,7 +9,7 @@ from __future__ import annotations
 from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
-from . import error, exponential, logarithm, power, trigonometric
+from . import arcs, error, exponential, gamma, logarithm, power, remainder, trigonometric
 from .parts import constant, sqrt
 
 
@@ -19,11 +19,20 @@ def rsqrt(x):
 
 FUNCTIONS = {
     "rsqrt": rsqrt,
-    **{n: getattr(exponential, n) for n in "exp exp2 expm1 sigmoid tanh".split()},
-    **{n: getattr(logarithm, n) for n in "log log2 log10 log1p".split()},
-    **{n: getattr(trigonometric, n) for n in "sin cos tan".split()},
-    **{n: getattr(error, n) for n in "erf erfc".split()},
-    **{n: getattr(power, n) for n in "pow".split()},
+    **{
+        name: getattr(module, name)
+        for module, names in (
+            (exponential, "exp exp2 expm1 sigmoid sinh cosh tanh"),
+            (logarithm, "log log2 log10 log1p asinh acosh atanh"),
+            (trigonometric, "sin cos tan"),
+            (arcs, "asin acos atan atan2"),
+            (error, "erf erfc erfinv"),
+            (gamma, "lgamma digamma"),
+            (power, "pow"),
+            (remainder, "fmod"),
+        )
+        for name in names.split()
+    },
 }
 
 

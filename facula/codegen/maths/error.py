@@ -5,7 +5,9 @@ from __future__ import annotations
 from facula.ir import loops as L
 
 from .exponential import exp_within
+from .logarithm import log
 from .parts import (
+    INF,
     absolute,
     at_most,
     constant,
@@ -13,6 +15,7 @@ from .parts import (
     format_of,
     horner,
     polynomial,
+    sqrt,
 )
 
 #: Of the variable (a - c) / (a + c) in which exp(a^2) erfc(a) (a + c) is nearly a straight line.
@@ -32,16 +35,17 @@ def erfc_positive(a):
     return e * (polynomial(t, format_of(a).table("ERFC")) * inverse)
 
 
-def erf_small(x):
-    """erf for |x| < 1: an odd polynomial."""
-    return L.fma(polynomial(x * x, format_of(x).table("ERF")), x, x)
+def erf_excess(x):
+    """erf(x) / x - 1 for |x| < 1."""
+    return polynomial(x * x, format_of(x).table("ERF"))
 
 
 def erfc(x):
     a = absolute(x)
     r = erfc_positive(at_most(a, {32: 10.1, 64: 27.3}[format_of(x).bits]))
     r = L.select(x < 0.0, 2.0 - r, r)
-    return L.select(a < 0.5, 1.0 - erf_small(x), r)
+    # The difference 1 - x rounds only where it is large.
+    return L.select(a < 1.0, L.fma(-x, erf_excess(x), 1.0 - x), r)
 
 
 def erf(x):
@@ -54,4 +58,16 @@ def erf(x):
         large = L.fma(-p, p, 1.0)
     else:
         large = 1.0 - erfc_positive(at_most(a, 6.0))
-    return copysign(L.select(a < 1.0, erf_small(x), large), x)
+    return copysign(L.select(a < 1.0, L.fma(erf_excess(x), x, x), large), x)
+
+
+def erfinv(x):
+    """x times a function of w = -log(1 - x^2), or of its root in the tails (M. Giles, 2010)."""
+    fmt = format_of(x)
+    split, centre, tail_centre = {32: (5.0, 1.0, 3.0), 64: (8.4, 2.0, 4.45)}[fmt.bits]
+    w = -log(L.fma(-x, x, 1.0))
+    near = polynomial(w - centre, fmt.table("ERFINV"))
+    tail = polynomial(sqrt(w) - tail_centre, fmt.table("ERFINV_TAIL"))
+    factor = L.select(w < split, near, tail)
+    # log gives infinity at 1 and NaN beyond.
+    return copysign(x * L.select(w.eq(INF), w, factor), x)

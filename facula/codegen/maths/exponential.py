@@ -126,3 +126,38 @@ def tanh(x):
     e = exp_of_remainder(remainder(y, n)) * power
     large = 1.0 - constant(2.0, x) / (e + 1.0)
     return copysign(L.select(a < 0.55, small, large), x)
+
+
+def sinh_and_cosh(x):
+    """Halves of sinh |x| and cosh |x|, of parts that do not overflow before the result does.
+
+    |x| = n ln 2 + r, and the addition theorems: sinh and cosh of n ln 2 are sums of two powers of
+    two, those of r are short polynomials.
+    """
+    fmt = format_of(x)
+    y = at_most(absolute(x), {32: 89.6, 64: 710.7}[fmt.bits])
+    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias - 2)
+    # 2^(-n - 2), or zero where that would be denormal.
+    field = L.Const(2 * (fmt.bias - 2) << fmt.mantissa, fmt.integer) - bits(power)
+    field = L.select(field < 0, L.Const(0, fmt.integer), field)
+    inverse = L.bitcast(field, fmt.dtype)
+    r = remainder(y, n)
+    square = r * r
+    sinh_r = L.fma(square * r, polynomial(square, fmt.table("SINH")), r)
+    cosh_r = square * polynomial(square, fmt.table("COSH"))  # less 1
+    sinh_n, cosh_n = power - inverse, power + inverse
+    return (
+        L.fma(sinh_r, cosh_n, cosh_r * sinh_n) + sinh_n,
+        L.fma(sinh_r, sinh_n, cosh_r * cosh_n) + cosh_n,
+    )
+
+
+def sinh(x):
+    half, _ = sinh_and_cosh(x)
+    tiny = absolute(x) < format_of(x).epsilon / 4
+    return copysign(L.select(tiny, x, half * 2.0), x)
+
+
+def cosh(x):
+    _, half = sinh_and_cosh(x)
+    return half * 2.0

@@ -11,14 +11,19 @@ from .parts import (
     LN2,
     LN10,
     NAN,
+    absolute,
+    at_least,
     bits,
     constant,
     copysign,
+    exact_product,
     exact_sum,
     format_of,
+    pair_quotient,
     polynomial,
     shift_left,
     shift_right,
+    sqrt,
 )
 
 #: Bits of sqrt(0.5), by the size of the format: mantissas are taken from there to sqrt(2).
@@ -83,7 +88,10 @@ def log10(x):
 
 
 def log_of_sum(u, low, octaves=0.0):
-    """``log(u + low) + octaves * log(2)`` for normal ``u`` and a much smaller ``low``."""
+    """``log(u + low) + octaves * log(2)`` for normal ``u`` and a much smaller ``low``.
+
+    Near 1 the result keeps the relative precision of ``u - 1 + low``.
+    """
     fmt = format_of(u)
     e, m = split_exponent(u)
     # 2^-e, or zero at the largest e, where ``low`` does not count.
@@ -103,3 +111,47 @@ def log1p(x):
     result = L.select(x.eq(-1.0), constant(-INF, x), copysign(result, x))
     result = L.select(x < -1.0, constant(NAN, x), result)
     return L.select(x < INF, result, x)
+
+
+def root_of_pair(high, low):
+    """The square root of a pair >= 0 as a pair."""
+    fmt = format_of(high)
+    s = sqrt(high)
+    rest = L.fma(-s, s, high) + low
+    # The bound keeps zero from being divided by zero.
+    return s, rest * (0.5 / at_least(s, fmt.smallest_normal))
+
+
+def log_with_root(a, sign):
+    """log(a + sqrt(a^2 + sign)) for a >= 0, with the sum as a pair."""
+    high, low = exact_product(a, a)
+    total, rest = exact_sum(high, constant(sign, a))
+    root, root_low = root_of_pair(total, rest + low)
+    u, u_low = exact_sum(a, root)
+    # Far out the root is a, and a^2 may overflow. Halves throughout leave room for a + a.
+    big = L.compare("gt", a, 2.0 ** (format_of(a).mantissa // 2 + 4))
+    u = L.select(big, a, u * 0.5)
+    u_low = L.select(big, constant(0.0, a), (u_low + root_low) * 0.5)
+    return log_of_sum(u, u_low, octaves=1.0)
+
+
+def asinh(x):
+    a = absolute(x)
+    r = copysign(log_with_root(a, 1.0), x)
+    # x itself where its square vanishes beside 1, and at infinity and NaN.
+    inner = (a < INF) & L.compare("gt", a, format_of(x).epsilon)
+    return L.select(inner, r, x)
+
+
+def acosh(x):
+    r = L.select(x < INF, log_with_root(x, -1.0), x)
+    return L.select(x < 1.0, constant(NAN, x), r)
+
+
+def atanh(x):
+    """Half the logarithm of (1 + |x|) / (1 - |x|), the quotient as a pair."""
+    a = absolute(x)
+    one = constant(1.0, x)
+    r = log_of_sum(*pair_quotient(exact_sum(a, one), exact_sum(-a, one))) * 0.5
+    r = L.select(a < 1.0, r, L.select(a.eq(1.0), constant(INF, x), constant(NAN, x)))
+    return copysign(r, x)
