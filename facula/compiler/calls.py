@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from facula.ir.loops import Buffer
+
+
+class Machine(NamedTuple):
+    """What a kernel's choice may depend on besides sizes. It never changes a bit of a result."""
+
+    vector_bytes: int
+    threads: int
 
 
 @dataclass
 class KernelCall:
     """A kernel and what its parameters are bound to, by name.
+
+    ``kernel`` may be left None: then ``select(sizes, machine)`` gives, when sizes are known, the
+    kernel and the values of further size parameters, from the bound sizes by name.
 
     Bindings: ("memory", kind, number, byte_offset), ("size", n), ("number", input);
     ``reads`` and ``writes`` are the (kind, number) of memories. ``checks[status - 1]`` is the
@@ -21,6 +33,7 @@ class KernelCall:
     reads: set = field(default_factory=set)
     writes: set = field(default_factory=set)
     checks: list = field(default_factory=list)
+    select: Callable | None = None
 
 
 @dataclass
@@ -44,6 +57,18 @@ class Compiled:
 def memory(place) -> tuple:
     """The binding of a buffer to a place."""
     return ("memory", place.kind, place.number, place.offset * place.dtype.itemsize)
+
+
+def selected(select, bindings, reads, writes, checks=()) -> KernelCall:
+    """A call whose kernel is chosen when the sizes are known."""
+    return KernelCall(
+        None,
+        bindings,
+        {(p.kind, p.number) for p in reads},
+        {(p.kind, p.number) for p in writes},
+        list(checks),
+        select,
+    )
 
 
 def call(kernel, bindings, checks=()) -> KernelCall:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 from facula.compiler import calls as C
-from facula.compiler.views import resolve
+from facula.compiler.views import Place, resolve
 from facula.ir import loops as L
+from facula.kernels import matmul
 
 
 def copy(value, source, target):
@@ -38,4 +41,44 @@ def lower(node, places, temp):
     return LOWERINGS[node.op.name](node, operands, results, temp)
 
 
-LOWERINGS: dict = {}
+# Matrix products --------------------------------------------------------------------------------
+
+_matmul_kernel = functools.lru_cache(maxsize=None)(matmul.build)
+
+
+def _matmul(node, operands, results, temp):
+    a, b = operands
+    (c,) = results
+    batch, m, k = node.inputs[0].shape
+    n = node.inputs[1].shape[2]
+    sizes = (batch, m, n, k, *a.strides, *b.strides, *c.strides[:2])
+    bindings = {name: ("size", size) for name, size in zip(matmul.SIZES, sizes)}
+    bindings.update(a=C.memory(a), b=C.memory(b), c=C.memory(c))
+
+    def select(values, machine):
+        form, row_cut, column_cut = matmul.choose(
+            a.dtype,
+            *(values[name] for name in ("batch", "m", "n", "k")),
+            (values["ars"], values["acs"]),
+            (values["brs"], values["bcs"]),
+            vector_bytes=machine.vector_bytes,
+            threads=machine.threads,
+        )
+        return _matmul_kernel(form), {"row_cut": row_cut, "column_cut": column_cut}
+
+    return [C.selected(select, bindings, (a, b), (c,))]
+
+
+# Joining ----------------------------------------------------------------------------------------
+
+
+def _cat(node, operands, results, temp):
+    (y,), dim, calls, start = results, node.params["dim"], [], 0
+    for value, place in zip(node.inputs, operands):
+        part = Place(y.kind, y.number, y.dtype, y.strides, y.offset + y.strides[dim] * start)
+        calls.append(copy(value, place, part))
+        start = start + value.shape[dim]
+    return calls
+
+
+LOWERINGS: dict = {"matmul": _matmul, "cat": _cat}

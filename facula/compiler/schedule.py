@@ -20,6 +20,7 @@ from facula.compiler.evaluate import Scope
 from facula.compiler.views import ZERO, is_one, operand_maps, resolve
 from facula.ir import dims
 from facula.ir import loops as L
+from facula.ops.movement import contiguous_strides
 
 #: Elements that one parallel chunk should have at least: about 10 µs of work.
 CHUNK = 16384
@@ -115,9 +116,9 @@ class Schedule:
         """For every access to memory, the stride a loop dimension has in it; None: unknown."""
         found, seen = [], set()
 
-        def access(place, index_map):
+        def access(place_strides, index_map):
             strides = {}
-            for m, s in zip(index_map, place.strides):
+            for m, s in zip(index_map, place_strides):
                 if m is None:
                     return False
                 if m != ZERO:
@@ -133,9 +134,11 @@ class Schedule:
                 return True
             place = resolve(v, self.places)
             if place is not None:
-                return access(place, index_map)
+                return access(place.strides, index_map)
             if v.node.op.kind == "source":
-                return v.node.op.name != "positions" or None not in index_map
+                if v.node.op.name != "positions":
+                    return True
+                return access(contiguous_strides(v.shape), index_map)
             if v.node.op.kind == "movement" and v.node.op.name not in ("expand", "permute"):
                 if any(None in m for m in operand_maps(v.node, index_map)):
                     return False
@@ -151,7 +154,7 @@ class Schedule:
                     walk(x, m) for x, m in zip(root.node.inputs, operand_maps(root.node, own))
                 )
             if id(root) in self.places:
-                fine = fine and access(self.places[id(root)], own)
+                fine = fine and access(self.places[id(root)].strides, own)
             if not fine:
                 return None
         return found

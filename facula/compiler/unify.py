@@ -54,7 +54,7 @@ def replace(d, table):
         for atom in monomial:
             product = product * _atom(atom, table)
         total = total + product
-    return total
+    return Dim(total.terms, d.hint) if isinstance(total, Dim) else total
 
 
 def _atom(atom, table):

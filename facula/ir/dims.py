@@ -172,22 +172,34 @@ def _atom(kind, a, b):
 
 
 def _quotient(a, b):
-    """``a / b`` if every term of ``a`` is a multiple of the single term ``b``, else None."""
-    terms = _terms(b)
-    if len(terms) != 1:
-        return 1 if isinstance(b, Dim) and a.terms == b.terms else None
-    ((divisor, coefficient),) = terms.items()
-    result = {}
-    for monomial, c in a.terms.items():
-        rest = list(monomial)
-        for factor in divisor:
-            if factor not in rest:
+    """``a / b`` if the division of polynomials leaves no remainder, else None."""
+    divisor = _terms(b)
+    if not divisor:
+        return None
+    lead = max(divisor, key=_order)
+    rest, result = dict(a.terms), {}
+    while rest:
+        top = max(rest, key=_order)
+        factor = list(top)
+        for atom in lead:
+            if atom not in factor:
                 return None
-            rest.remove(factor)
-        if c % coefficient:
+            factor.remove(atom)
+        if rest[top] % divisor[lead]:
             return None
-        result[tuple(rest)] = c // coefficient
+        coefficient, factor = rest[top] // divisor[lead], tuple(factor)
+        result[factor] = coefficient
+        for monomial, c in divisor.items():
+            key = tuple(sorted(monomial + factor, key=repr))
+            left = rest.pop(key, 0) - c * coefficient
+            if left:
+                rest[key] = left
     return _made(result, a.hint // hint(b) if hint(b) else 0)
+
+
+def _order(monomial):
+    """Monomials by degree, then by name: the order in which a division proceeds."""
+    return len(monomial), repr(monomial)
 
 
 def maximum(a, b):

@@ -330,7 +330,7 @@ class Prefetch:
 class Kernel:
     """A named kernel: parameters in the order of its argument words, and its body."""
 
-    __slots__ = ("name", "params", "body")
+    __slots__ = ("name", "params", "body", "__weakref__")
 
     def __init__(self, name, params, body):
         self.name, self.params, self.body = name, params, body

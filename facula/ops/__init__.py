@@ -1,15 +1,24 @@
 """The instruction set: primitives, and ops written in terms of them. Importing it declares all."""
 
 from facula.ops import (  # noqa: F401  imported for their declarations
+    activation,
+    arithmetic,
+    attention,
     contraction,
+    conv,
+    fill,
     indexing,
+    loss,
     movement,
+    norm,
     operators,
     pointwise,
     promote,
     random,
     reduce,
     scan,
+    shape,
+    softmax,
 )
 from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive
 

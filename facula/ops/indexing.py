@@ -58,14 +58,14 @@ def _scatter_meaning(np, x, index, src, *, dim, reduce):
         to_ = list(place)
         to_[dim] = index[place]
         to_ = tuple(to_)
-        value, old = src[place], y[to_]
-        y[to_] = {
-            "set": lambda: value,
-            "add": lambda: old + value,
-            "mul": lambda: old * value,
-            "min": lambda: np.minimum(old, value),
-            "max": lambda: np.maximum(old, value),
-        }[reduce]()
+        combine = {
+            "set": lambda old, value: value,
+            "add": np.add,
+            "mul": np.multiply,
+            "min": np.minimum,
+            "max": np.maximum,
+        }[reduce]
+        y[to_] = combine(y[to_], src[place])
     return y
 
 

@@ -375,15 +375,16 @@ for _name, _meaning in {
     "shr": lambda np, a, b: np.right_shift(a, b),
 }.items():
     pointwise(_name, _meaning, arity=2)
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    pointwise(
-        _name,
-        lambda np, a, b, _f={"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}[_name]: (
-            getattr(np, _f)(a, b)
-        ),
-        result=D.bool_,
-        arity=2,
-    )
+_COMPARISONS = {
+    "eq": lambda np, a, b: np.equal(a, b),
+    "ne": lambda np, a, b: np.not_equal(a, b),
+    "lt": lambda np, a, b: np.less(a, b),
+    "le": lambda np, a, b: np.less_equal(a, b),
+    "gt": lambda np, a, b: np.greater(a, b),
+    "ge": lambda np, a, b: np.greater_equal(a, b),
+}
+for _name, _meaning in _COMPARISONS.items():
+    pointwise(_name, _meaning, result=D.bool_, arity=2)
 pointwise("not", lambda np, x: np.invert(x))
 
 where_ = pointwise(

@@ -65,6 +65,21 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
+def composite(name, body, gradient, meaning=None):
+    """A primitive that stands for ``body``, ordinary ops, but has a gradient of its own.
+
+    The compiler replaces it by its body; ``meaning`` is only given where the body has no oracle.
+    """
+
+    def infer(*values, **params):
+        with P.building(P.Program(name)):
+            outputs = body(*values, **params)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return [(v.dtype, v.shape) for v in outputs]
+
+    return Primitive(name, "composite", infer, meaning, gradient, body=body)
+
+
 class Op:
     """A public op.
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 
 from facula import codegen
-from facula.compiler.calls import Compiled
+from facula.compiler.calls import Compiled, Machine
 from facula.compiler.pipeline import compile_program
 from facula.ir import dims
 from facula.ir import loops as L
 from facula.ir.program import Program
-from facula.runtime import host, jit, launch, threads  # noqa: F401  threads provides symbols
+from facula.runtime import host, jit, launch, threads
 
 #: Bytes that a call must touch before other Python threads may run meanwhile (tens of µs).
 RELEASE_BYTES = 1 << 18
 
 _lock = threading.Lock()
-_addresses: dict[str, tuple[str, int]] = {}
+_addresses: dict[str, int] = {}
+_address_of_object: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 compiled_kernels = 0  # how many kernels this process has emitted, for tests and ``explain``
 
 
@@ -49,12 +51,20 @@ def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
 def address_of(kernel: L.Kernel) -> int:
     """Machine code of a kernel; the same text is never compiled or linked twice."""
     global compiled_kernels
-    with _lock:
-        name, text = kernel_text(kernel)
-        if name not in _addresses:
-            compiled_kernels += 1
-            _addresses[name] = jit.load(text, [name])[name]
-        return _addresses[name]
+    address = _address_of_object.get(kernel)
+    if address is None:
+        with _lock:
+            name, text = kernel_text(kernel)
+            if name not in _addresses:
+                compiled_kernels += 1
+                _addresses[name] = jit.load(text, [name])[name]
+            address = _address_of_object[kernel] = _addresses[name]
+    return address
+
+
+def machine() -> Machine:
+    """What the choice of kernels may depend on."""
+    return Machine(host.target().vector_bytes, threads.get_num_threads())
 
 
 class Executable:
@@ -73,7 +83,10 @@ class Executable:
         self.inputs = [(v.dtype, v.shape, v.weak) for v in program.inputs]
         self.compiled: Compiled = compile_program(program, layouts, self.into)
         self.name = program.name
-        self.kernels = [(address_of(c.kernel), c) for c in self.compiled.calls]
+        self.calls = self.compiled.calls
+        for call in self.calls:
+            if call.kernel is not None:
+                address_of(call.kernel)
         carrying = [i for i, lay in enumerate(self.layouts) if lay != "shape"]
         self.argument = {i: a for a, i in enumerate(carrying)}
         fresh = [j for j, t in enumerate(self.into) if t is None]
@@ -101,9 +114,9 @@ class Executable:
                 sizes.update((f"t{i}d{d}", s) for d, s in enumerate(own))
         offsets, shared = self._place_temps(sizes)
         steps, per_thread, touched = [], 0, 0
-        for address, call in self.kernels:
-            words, shared_used, thread_used = self._words(call, sizes, offsets, shared)
-            steps.append((address, words))
+        for call in self.calls:
+            kernel, words, shared_used, thread_used = self._words(call, sizes, offsets, shared)
+            steps.append((address_of(kernel), words))
             shared = max(shared, shared_used)
             per_thread = max(per_thread, thread_used)
         for _, words in steps:
@@ -142,11 +155,11 @@ class Executable:
         return "f64" if dtype.is_floating_point else "i64"
 
     def _reporter(self, on_error):
-        if on_error is None or not any(c.checks for _, c in self.kernels):
+        if on_error is None or not any(c.checks for c in self.calls):
             return None
 
         def report(status, step, args):
-            on_error(*self.kernels[step][1].checks[status - 1], args)
+            on_error(*self.calls[step].checks[status - 1], args)
 
         return report
 
@@ -156,8 +169,12 @@ class Executable:
         values = {
             name: dims.evaluate(b[1], sizes) for name, b in call.bindings.items() if b[0] == "size"
         }
+        kernel = call.kernel
+        if kernel is None:
+            kernel, more = call.select(values, machine())
+            values.update(more)
         words, thread_offset = [], 0
-        for p in call.kernel.params:
+        for p in kernel.params:
             if isinstance(p, L.Buffer) and p.scratch is not None:
                 nbytes = _aligned(p.dtype.itemsize * L.evaluate(p.scratch, values))
                 if p.per_thread:
@@ -167,8 +184,9 @@ class Executable:
                     words.append(("work", shared))
                     shared += nbytes
                 continue
-            words.append(self._word(call.bindings[p.name], values.get(p.name), sizes, offsets))
-        return words, shared, thread_offset
+            binding = call.bindings.get(p.name, ("size",))
+            words.append(self._word(binding, values.get(p.name), sizes, offsets))
+        return kernel, words, shared, thread_offset
 
     def _word(self, binding, size, sizes, offsets):
         if binding[0] == "size":
@@ -187,7 +205,7 @@ class Executable:
 
     def _temp_lifetimes(self):
         spans: dict[int, list[int]] = {}
-        for step, (_, call) in enumerate(self.kernels):
+        for step, call in enumerate(self.calls):
             for kind, number in call.reads | call.writes:
                 if kind == "temp":
                     spans.setdefault(number, [step, step])[1] = step
