@@ -7,11 +7,13 @@ of threads, or the rows that happen to be computed together.
 
 The variants, from the largest problems to the smallest:
 
-``rows``    b is packed in panels that all threads share; each thread takes blocks of rows, packs
-            its rows of a, and multiplies panel by panel in register tiles.
+``rows``    a and b are packed in panels; then threads take blocks of rows and multiply panels in
+            register tiles. A panel of a stays in the first-level cache, some of b in the second.
 ``grid``    the result is cut into strips of columns (and by batch); each thread packs the columns
             and the rows of its strip for itself. For batches, and for few rows of many columns.
 ``direct``  nothing is packed: b's rows are read as they lie. For few rows or small matrices.
+``copied``  as ``direct`` for more rows than a tile has: the first rows' tile copies b's columns
+            on the way, to where the next tiles find them close together.
 ``turned``  as ``direct`` for b whose columns lie contiguous (a linear layer's weight): square
             tiles of b are transposed in registers and multiplied at once.
 
@@ -32,10 +34,10 @@ from facula.kernels.tiles import K_BLOCK, Source
 SIZES = ("batch", "m", "n", "k", "abs", "ars", "acs", "bbs", "brs", "bcs", "cbs", "crs")
 #: Parameters that say how the work is cut, which change no bit of the result.
 CUTS = ("row_cut", "column_cut")
-#: Columns of b that the variant ``rows`` packs at a time.
-_COLUMNS = 4096
-#: Rows whose panels of a stay in the second-level cache.
-_ROWS = 126
+#: Rows of a and columns of b that the variant ``rows`` packs at a time.
+_ROWS, _COLUMNS = 4200, 4096
+#: Columns whose panels stay in the second-level cache while all rows go by.
+_NEAR = 384
 #: Values of k for which rows of a are packed at a time where m runs along memory.
 _LINES = 32
 
@@ -44,11 +46,11 @@ class Form(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
-        variant: "rows", "grid", "direct" or "turned".
+        variant: "rows", "grid", "direct", "copied" or "turned".
         dtype: of a, b and c.
         a_unit: which index of a has stride 1: "m", "k" or None.
         b_unit: which index of b has stride 1: "n", "k" or None.
-        height: rows of a register tile for "direct" and "turned"; else 0.
+        height: rows of a register tile for "direct", "copied", "turned"; else 0.
         swapped: c is one column, computed as the row ``transpose(b) @ transpose(a)``.
         vector_bytes: 16, 32 or 64.
     """
@@ -189,33 +191,36 @@ class _Product:
 
     # Packed variants
 
-    def scratch(self, panels_of_b: L.Expr, shared: bool):
-        """Room for panels: of a for each thread, of b for all threads or each."""
-        k, shape = self.k, self.shape
-        depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
-        rows = tiles.round_up(L.minimum(self.m, _ROWS), shape.height)
-        lefts = k.scratch("packed_a", self.sum, rows * depth, per_thread=True)
-        rights = k.scratch("packed_b", self.sum, panels_of_b * shape.width * depth, not shared)
-        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
-        return lefts, rights, spill
-
-    def pack_left(self, source, panels, m0, rows, k0, count, padded):
+    def pack_left(self, source, panels, at, m0, rows, k0, count, padded):
         k, height = self.k, self.shape.height
         if source.unit == "k":
             with k.serial(0, rows, height) as i:
-                tiles.pack(k, source, panels, i * padded, m0 + i, k0, count, height, self.shape)
+                start = at + i * padded
+                tiles.pack(k, source, panels, start, m0 + i, k0, count, height, self.shape)
             return
         # A panel is narrower than a line of the cache: few k at a time, that lines are read once.
         with k.serial(0, count, _LINES) as kk, k.serial(0, rows, height) as i:
             some = k.let(L.minimum(count - kk, _LINES), "some")
-            at = i * padded + kk * height
-            tiles.pack(k, source, panels, at, m0 + i, k0 + kk, some, height, self.shape)
+            start = at + i * padded + kk * height
+            tiles.pack(k, source, panels, start, m0 + i, k0 + kk, some, height, self.shape)
 
-    def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
-        """All tiles of a block of packed rows and columns."""
+    def prefetch_tile(self, batch, m0, n0):
+        """A tile's place in the result, a line a prefetch: it is long out of the caches."""
+        size = self.partial.dtype.itemsize
+        for i in range(self.shape.height):
+            for line in range(0, self.shape.width * size, 64):
+                place = self.place(self.partial, batch, m0 + i, n0)
+                self.k.prefetch(self.partial, place + line // size)
+
+    def multiply_block(
+        self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
+    ):
+        """All tiles of a block of packed rows and columns, which start somewhere in a buffer."""
         k, shape = self.k, self.shape
-        with k.serial(0, columns, shape.width) as jj, k.serial(0, rows, shape.height) as ii:
-            left_at, right_at = ii * padded, jj * padded
+        (lefts, left_start), (rights, right_start) = lefts, rights
+        with k.serial(0, rows, shape.height) as ii, k.serial(0, columns, shape.width) as jj:
+            self.prefetch_tile(batch, m0 + ii, n0 + jj)
+            left_at, right_at = left_start + ii * padded, right_start + jj * padded
             rows_left = k.let(rows - ii, "rows")
             columns_left = k.let(L.minimum(columns - jj, shape.width), "columns")
 
@@ -253,8 +258,12 @@ class _Product:
 
     def _rows(self):
         k, shape = self.k, self.shape
-        panels = L.idiv_ceil(L.minimum(self.n, _COLUMNS), shape.width)
-        lefts, rights, spill = self.scratch(panels, shared=True)
+        depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
+        wide = tiles.round_up(L.minimum(self.n, _COLUMNS), shape.width)
+        high = tiles.round_up(L.minimum(self.m, _ROWS), shape.height)
+        lefts = k.scratch("packed_a", self.sum, high * depth)
+        rights = k.scratch("packed_b", self.sum, wide * depth)
+        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
         with k.serial(0, self.batch) as batch, k.serial(0, self.n, _COLUMNS) as n0:
             left, right = self.source(self.left, batch), self.source(self.right, batch)
             columns = k.let(L.minimum(self.n - n0, _COLUMNS), "columns")
@@ -264,18 +273,30 @@ class _Product:
                 with k.parallel(0, L.idiv_ceil(columns, shape.width)) as p:
                     at, x0 = p * shape.width * padded, n0 + p * shape.width
                     tiles.pack(k, right, rights, at, x0, k0, count, shape.width, shape)
-                with k.parallel(0, L.idiv_ceil(self.m, self.row_cut)) as block:
-                    m0 = block * self.row_cut
-                    rows = k.let(L.minimum(self.m - m0, self.row_cut), "rows")
-                    self.pack_left(left, lefts, m0, rows, k0, count, padded)
-                    self.multiply_block(
-                        lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
-                    )
+                with k.serial(0, self.m, _ROWS) as m0:
+                    rows = k.let(L.minimum(self.m - m0, _ROWS), "rows")
+                    with k.parallel(0, L.idiv_ceil(rows, self.row_cut)) as block:
+                        r0 = block * self.row_cut
+                        some = L.minimum(rows - r0, self.row_cut)
+                        self.pack_left(left, lefts, r0 * padded, m0 + r0, some, k0, count, padded)
+                    with k.serial(0, columns, _NEAR) as c0:
+                        near = k.let(L.minimum(columns - c0, _NEAR), "near")
+                        with k.parallel(0, L.idiv_ceil(rows, self.row_cut)) as block:
+                            r0 = block * self.row_cut
+                            some = k.let(L.minimum(rows - r0, self.row_cut), "some")
+                            self.multiply_block(
+                                (lefts, r0 * padded), (rights, c0 * padded), spill, batch,
+                                m0 + r0, some, n0 + c0, near, k0, count, padded,
+                            )  # fmt: skip
 
     def _grid(self):
         k, shape = self.k, self.shape
-        panels = L.idiv_ceil(L.minimum(self.n, self.column_cut), shape.width)
-        lefts, rights, spill = self.scratch(panels, shared=False)
+        depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
+        wide = tiles.round_up(L.minimum(self.n, self.column_cut), shape.width)
+        high = tiles.round_up(L.minimum(self.m, self.row_cut), shape.height)
+        lefts = k.scratch("packed_a", self.sum, high * depth, per_thread=True)
+        rights = k.scratch("packed_b", self.sum, wide * depth, per_thread=True)
+        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
         strips = k.let(L.idiv_ceil(self.n, self.column_cut), "strips")
         with k.parallel(0, self.batch * strips) as chunk:
             batch = k.let(chunk // strips, "batch")
@@ -289,10 +310,11 @@ class _Product:
                     tiles.pack(k, right, rights, p * padded, n0 + p, k0, count, shape.width, shape)
                 with k.serial(0, self.m, self.row_cut) as m0:
                     rows = k.let(L.minimum(self.m - m0, self.row_cut), "rows")
-                    self.pack_left(left, lefts, m0, rows, k0, count, padded)
+                    self.pack_left(left, lefts, 0, m0, rows, k0, count, padded)
                     self.multiply_block(
-                        lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
-                    )
+                        (lefts, 0), (rights, 0), spill, batch, m0, rows, n0, columns,
+                        k0, count, padded,
+                    )  # fmt: skip
 
     # Variants without packing
 
@@ -329,6 +351,18 @@ class _Product:
 
         return value
 
+    def _right_value(self, right, n, n1, k0, whole):
+        """Values of the right operand read as they lie, and what asks for those to come."""
+
+        def value(kk, j):
+            mask = None if whole else n + j < n1
+            return right.buffer.load(right.index(n + j, k0 + kk), mask)
+
+        def ahead(kk, width):
+            tiles.prefetch_row(self.k, right, n, k0 + kk, width)
+
+        return value, ahead
+
     def _store_unpacked(self, acc, spill, batch, m0, m1, n0, n1, k0, whole: bool):
         k = self.k
         rows = k.let(L.minimum(m1 - m0, acc.shape[0]), "rows")
@@ -345,10 +379,14 @@ class _Product:
         with k.else_():
             edge()
 
-    def _direct(self):
+    def _direct(self, copies=False):
         k, height = self.k, self.form.height
         width = self.shape.lanes * direct_vectors(height, self.form.vector_bytes)
         spill = k.scratch("spill", self.sum, height * width, per_thread=True)
+        strip = None
+        if copies:
+            depth = L.minimum(self.depth, K_BLOCK)
+            strip = k.scratch("strip", self.sum, depth * width, per_thread=True)
         loop, piece = self._chunks()
         with loop as chunk:
             batch, m0, m1, n0, n1 = piece(chunk)
@@ -356,22 +394,30 @@ class _Product:
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
 
-                def tiles_of_rows(n, whole, k0=k0, count=count):
-                    with k.serial(m0, m1, height) as m:
-                        left = self._left_value(batch, m, k0)
-                        acc = k.local(self.sum, 0, (height, width), name="acc")
-                        tiles.multiply(
-                            k, acc, count, left,
-                            lambda kk, j: right.buffer.load(
-                                right.index(n + j, k0 + kk), None if whole else n + j < n1),
-                        )  # fmt: skip
-                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, whole)
+                def one_tile(m, n, whole, value, copy=None, ahead=None, k0=k0, count=count):
+                    acc = k.local(self.sum, 0, (height, width), name="acc")
+                    left = self._left_value(batch, m, k0)
+                    tiles.multiply(k, acc, count, left, value, copy, ahead)
+                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, whole)
+
+                def tiles_of_rows(n, whole, k0=k0):
+                    as_it_lies, ahead = self._right_value(right, n, n1, k0, whole)
+                    if not copies:
+                        with k.serial(m0, m1, height) as m:
+                            one_tile(m, n, whole, as_it_lies)
+                        return
+                    one_tile(m0, n, whole, as_it_lies, strip, ahead)
+                    with k.serial(m0 + height, m1, height) as m:
+                        one_tile(m, n, whole, lambda kk, j: strip[kk * width + j])
 
                 full = k.let((n1 - n0) // width * width, "full")
                 with k.serial(0, full, width) as n:
                     tiles_of_rows(n0 + n, whole=True)
                 with k.if_(n0 + full < n1):
                     tiles_of_rows(n0 + full, whole=False)
+
+    def _copied(self):
+        self._direct(copies=True)
 
     def _turned(self):
         k, height, lanes = self.k, self.form.height, self.shape.lanes
@@ -476,8 +522,8 @@ def _variant(m, n, k, b_unit, shape, vector_bytes):
     if b_unit == "k" and m <= heights[-1]:
         return "turned", height
     # Masked loads, which direct's last columns need, are single instructions from AVX2 on.
-    if b_unit == "n" and vector_bytes >= 32 and m <= 64:
-        return "direct", height
+    if b_unit == "n" and vector_bytes >= 32 and m <= 192:
+        return "direct" if m <= height else "copied", height
     return ("grid" if m * n <= 256 * 512 else "rows"), 0
 
 
@@ -494,5 +540,5 @@ def _cuts(variant, height, batch, m, n, k, shape, threads):
     pieces = max(1, wanted // max(batch, 1))
     if variant == "grid":
         return cut(m, shape.height, 1, _ROWS), cut(n, shape.width, pieces, 512)
-    width = 8 * shape.lanes if variant == "direct" else shape.lanes
+    width = shape.lanes if variant == "turned" else 8 * shape.lanes
     return cut(m, height, 1, 1 << 30), cut(n, width, pieces, 1 << 30)

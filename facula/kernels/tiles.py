@@ -17,6 +17,9 @@ from facula.ir import loops as L
 #: Products are summed over blocks of so many k, on every processor: part of the result's meaning.
 K_BLOCK = 512
 
+#: How many k ahead packing asks for what it will read.
+_AHEAD = 16
+
 
 class Shape(NamedTuple):
     """The register tile for a vector width.
@@ -91,10 +94,12 @@ def pack(k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, widt
         return
 
     def copy(masked):
-        with k.serial(0, count) as kk, k.vector(0, width) as j:
-            mask = x0 + j < source.limit if masked else None
-            value = source.buffer.load(source.index(x0 + j, k0 + kk), mask)
-            k.store(panels, at + kk * width + j, L.cast(value, panels.dtype))
+        with k.serial(0, count) as kk:
+            prefetch_row(k, source, x0, k0 + kk, width)
+            with k.vector(0, width) as j:
+                mask = x0 + j < source.limit if masked else None
+                value = source.buffer.load(source.index(x0 + j, k0 + kk), mask)
+                k.store(panels, at + kk * width + j, L.cast(value, panels.dtype))
 
     with k.if_(x0 + width <= source.limit):
         copy(masked=False)
@@ -128,10 +133,25 @@ def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes):
                     k.store(panels, at + (kk + r) * width + first + j, tile[r, j])
 
 
-def multiply(k: L.Builder, acc: L.Local, count, left, right):
-    """``acc[i, j] = fma(left(i, kk), right(kk, j), acc[i, j])`` for the ``count`` k in order."""
+def prefetch_row(k: L.Builder, source: Source, x0, kk, width):
+    """Ask for ``width`` x of a k further on: no processor guesses where the next row lies."""
+    for line in range(0, width, 64 // source.buffer.dtype.itemsize):
+        k.prefetch(source.buffer, source.index(x0 + line, kk + _AHEAD))
+
+
+def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=None):
+    """``acc[i, j] = fma(left(i, kk), right(kk, j), acc[i, j])`` for the ``count`` k in order.
+
+    With ``copy`` the right operand's values are also written there, as a panel; ``ahead`` is
+    called with a k and the width to prefetch what comes.
+    """
     height, width = acc.shape
     with k.serial(0, count) as kk:
+        if ahead is not None:
+            ahead(kk, width)
+        if copy is not None:
+            with k.vector(0, width) as j:
+                k.store(copy, kk * width + j, L.cast(right(kk, j), acc.dtype))
         for i in range(height):
             value = L.cast(left(i, kk), acc.dtype)
             with k.vector(0, width) as j:
