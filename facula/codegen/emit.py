@@ -481,6 +481,10 @@ def _transpose(em, s):
     vectors.transpose(em, s.local)
 
 
+def _prefetch(em, s):
+    memory.prefetch(em, s, {})
+
+
 _STATEMENTS = {
     L.Loop: _loop,
     L.While: _while,
@@ -492,4 +496,5 @@ _STATEMENTS = {
     L.Store: _store,
     L.Check: _check,
     L.Transpose: _transpose,
+    L.Prefetch: _prefetch,
 }

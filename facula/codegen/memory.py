@@ -354,3 +354,13 @@ def _masked_store(w, how, d, v, pointers, mask):
     name = f"llvm.masked.{how}.{mangle(MEMORY[d], v.lanes)}.{at}"
     w.module.declare(name, "void", f"{v.type}, {pointers.type}, i32, {mask.type}")
     w.line(f"call void @{name}({v.typed}, {pointers.typed}, i32 {d.itemsize}, {mask.typed})")
+
+
+def prefetch(em, s, memo):
+    """Ask for a line of memory that will be read and written soon."""
+    index = index_of(em, s.index, memo)
+    if index.vectors or index.stride.const != 0:
+        raise ValueError("loops: a prefetch differs between lanes")
+    pointer = address(em, s.buffer, index, index.offset)
+    em.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+    em.w.line(f"call void @llvm.prefetch.p0({pointer.typed}, i32 0, i32 3, i32 1)")

@@ -206,6 +206,15 @@ def test_loads_see_stores():
     check(k.kernel(), {"x": floats(40), "n": 40})
 
 
+def test_prefetch_outside_of_the_buffer():
+    k = L.Builder("prefetch")
+    x, y, n = k.buffer("x", F32), k.buffer("y", F32, "w"), k.size("n")
+    with k.serial(0, n) as i:
+        k.prefetch(x, i * 4096 - 10)
+        k.store(y, i, x[i])
+    check(k.kernel(), {"x": floats(20), "y": floats(20), "n": 20})
+
+
 # Nesting
 
 
