@@ -5,7 +5,7 @@ from __future__ import annotations
 from facula.ir.program import Value
 from facula.ops.registry import OPS, F
 
-_BINARY = {
+BINARY = {
     "add": "add",
     "sub": "sub",
     "mul": "mul",
@@ -20,7 +20,7 @@ _BINARY = {
     "rshift": "bitwise_right_shift",
     "matmul": "matmul",
 }
-_COMPARE = ("lt", "le", "gt", "ge")
+COMPARE = ("lt", "le", "gt", "ge")
 
 
 def _forward(name):
@@ -36,10 +36,10 @@ def attach(cls) -> None:
 
     ``==`` stays identity on values (they are keys); ``x.eq(y)`` compares.
     """
-    for operator, name in _BINARY.items():
+    for operator, name in BINARY.items():
         setattr(cls, f"__{operator}__", _forward(name))
         setattr(cls, f"__r{operator}__", _reflected(name))
-    for name in _COMPARE:
+    for name in COMPARE:
         setattr(cls, f"__{name}__", _forward(name))
     cls.__neg__ = lambda self: F.neg(self)
     cls.__invert__ = lambda self: F.bitwise_not(self)
