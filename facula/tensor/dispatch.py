@@ -1,0 +1,503 @@
+"""Eager dispatch: from a call of an op to a plan, and the cache between them.
+
+A :class:`Site` is an op together with one way of calling it. The generated functions look a plan
+up by the metas of tensors, the types of numbers and the values of everything else, and call it;
+what they do not find, :meth:`Site.first` makes: arguments sorted, Program traced (or found: sizes
+are symbols), executable compiled (or found), plan bound to the sizes.
+"""
+
+from __future__ import annotations
+
+from facula.base import dtypes as D
+from facula.base.errors import ArgumentTypeError, AutogradError, fail
+from facula.ir import dims
+from facula.ir import program as P
+from facula.ir.program import Value
+from facula.ops.registry import Primitive
+from facula.runtime import random
+from facula.tensor import plans, tape, views
+from facula.tensor.grad_mode import Recording, mode
+from facula.tensor.meta import contiguous
+from facula.tensor.tape import Backward
+from facula.tensor.tensor import Tensor, wrap
+from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
+
+#: Plans kept at most, over all ops; then all are forgotten. Programs and kernels stay.
+MAX_PLANS = 20_000
+MAX_TRACES = 4_000
+
+_tables: list[dict] = []
+_counts = {"plans": 0, "traces": 0}
+
+
+def table() -> dict:
+    """A cache that is emptied when there are too many plans."""
+    new: dict = {}
+    _tables.append(new)
+    return new
+
+
+def forget() -> None:
+    """Empty all caches of plans and traces, as after a change of the default dtype."""
+    for one in _tables:
+        one.clear()
+    _counts.update(plans=0, traces=0)
+
+
+def count(what, most) -> None:
+    """Note one more entry; empty the caches when there are too many."""
+    _counts[what] += 1
+    if _counts[what] > most:
+        forget()
+
+
+# Keys --------------------------------------------------------------------------------------------
+
+PLAIN = frozenset({int, bool, str, type(None), D.dtype})
+
+
+def key_of(x):
+    """What of an argument for a tensor decides the plan: its meta, or the type of a number."""
+    kind = type(x)
+    if kind in NUMBERS:
+        return kind
+    if isinstance(x, Tensor):
+        return x._meta
+    if isinstance(x, (list, tuple)):
+        return (kind, *map(key_of, x))
+    return static_key(x)
+
+
+def static_key(x):
+    """A constant argument as a part of a key. Equal numbers of different types differ."""
+    kind = type(x)
+    if kind in PLAIN:
+        return x
+    if kind is float:
+        return (float, repr(x))
+    if isinstance(x, (list, tuple)):
+        return tuple(map(static_key, x))
+    if isinstance(x, Tensor):
+        return ("item", static_key(x.item()))
+    if isinstance(x, dict):
+        return tuple((k, static_key(v)) for k, v in x.items())
+    return x
+
+
+def plain_argument(x):
+    """A constant argument as ops expect it: no tensors, no NumPy numbers, no lists."""
+    kind = type(x)
+    if kind in PLAIN or kind is float:
+        return x
+    if isinstance(x, Tensor):
+        return x.item()
+    if isinstance(x, list):
+        return tuple(map(plain_argument, x))
+    if isinstance(x, tuple):
+        items = map(plain_argument, x)
+        return kind(*items) if hasattr(kind, "_fields") else tuple(items)
+    if hasattr(x, "item") and hasattr(x, "dtype") and not isinstance(x, Value):
+        return x.item()
+    return x
+
+
+def data_argument(x):
+    """An argument for a tensor: NumPy numbers become Python's, the rest stays."""
+    if isinstance(x, Tensor) or type(x) in NUMBERS or x is None or isinstance(x, (str, Value)):
+        return x
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(data_argument, x)) if type(x) in (list, tuple) else x
+    if getattr(x, "shape", None) == () and hasattr(x, "item"):
+        return x.item()
+    return x
+
+
+def has_values(args) -> bool:
+    """Whether any argument belongs to a trace."""
+    return any(
+        isinstance(a, Value) or isinstance(a, (list, tuple)) and has_values(a) for a in args
+    )
+
+
+# Sites -------------------------------------------------------------------------------------------
+
+
+class Structure:
+    """A call's arguments sorted.
+
+    Attributes:
+        data: tensors and numbers that are inputs of the Program, in order.
+        skeleton: per parameter ("data", i), ("list", type, items) or ("static", value).
+        expressions: per datum, how to get it from the plan's parameters.
+        key: what the trace depends on.
+    """
+
+    __slots__ = ("data", "skeleton", "expressions", "key", "counted")
+
+    def __init__(self):
+        self.data, self.skeleton, self.expressions, self.key = [], [], [], []
+        self.counted = 0
+
+    def build(self, values, call):
+        """The call's arguments with values in the place of data."""
+
+        def filled(item):
+            if item[0] == "data":
+                return values[item[1]]
+            if item[0] == "list":
+                return item[1](filled(x) for x in item[2])
+            return item[1]
+
+        return call([filled(item) for item in self.skeleton] + list(values[self.counted :]))
+
+
+class Site:
+    """An op and one way of calling it: fresh results, or in place (``into="self"``).
+
+    Attributes:
+        parameters: of the op's function, without seed and offset of random ops.
+        slots: indices of the parameters that take tensors or changing numbers.
+    """
+
+    def __init__(self, name, fn, parameters, dynamic, into="", view=False, random=False):
+        self.name, self.fn, self.into, self.view, self.random = name, fn, into, view, random
+        self.parameters = list(parameters)
+        self.slots = [i for i, p in enumerate(self.parameters) if p.name in dynamic]
+        self.rows, self.traces = table(), table()
+
+    def arguments(self, args):
+        """``fn``'s (args, kwargs) of a list of arguments in the order of the parameters.
+
+        Random ops take a generator from the user and (seed, offset), which follow in ``args``.
+        """
+        positional, named = [], {}
+        if self.random:
+            n = len(self.parameters)
+            named.update(zip(("seed", "offset"), args[n:]))
+            args = args[: n - 1]
+        for p, a in zip(self.parameters, args):
+            if p.kind is p.VAR_POSITIONAL:
+                positional += a
+            elif p.kind is p.KEYWORD_ONLY:
+                named[p.name] = a
+            else:
+                positional.append(a)
+        return positional, named
+
+    def first(self, key, args):
+        """Make the plan for these arguments, remember it under ``key``, and call it."""
+        if P.current() is not None or has_values(args):
+            positional, named = self.arguments(args)
+            return self.fn(*positional, **named)
+        args = [
+            data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
+        ]
+        plan = self.plan(args)
+        count("plans", MAX_PLANS)
+        self.rows[key] = plan
+        return plan(*[args[i] for i in self.slots])
+
+    def first_of_two(self, a, b, key_a, key_b):
+        """As ``first`` for two operands, in a table of two levels."""
+        if P.current() is not None or has_values((a, b)):
+            return self.fn(a, b)
+        a, b = data_argument(a), data_argument(b)
+        plan = self.plan([a, b])
+        count("plans", MAX_PLANS)
+        self.rows.setdefault(key_a, {})[key_b] = plan
+        return plan(a, b)
+
+    # Making plans
+
+    def sort(self, args) -> Structure:
+        """Split arguments into data and constants."""
+        s = Structure()
+        names = {i: f"s{k}" for k, i in enumerate(self.slots)}
+        for i, a in enumerate(args):
+            if i in names:
+                default = self.parameters[i].default
+                s.skeleton.append(self._sorted(s, a, names[i], default))
+            else:
+                s.skeleton.append(("static", a))
+                s.key.append(static_key(a))
+        s.counted = len(s.data)
+        return s
+
+    def _sorted(self, s, a, expression, default):
+        if isinstance(a, Tensor):
+            m = a._meta
+            s.key.append((m.dtype, m.ndim, m.ones))
+        elif type(a) in NUMBERS and not (a is default):
+            s.key.append(type(a))
+        elif isinstance(a, (list, tuple)):
+            s.key.append((type(a), len(a)))
+            items = [self._sorted(s, x, f"{expression}[{k}]", None) for k, x in enumerate(a)]
+            return ("list", type(a), items)
+        elif a is None or a is default or isinstance(a, str):
+            s.key.append(("static", static_key(a)))
+            return ("static", a)
+        else:
+            fail(ArgumentTypeError, self.name, f"expected a Tensor or a number, got "
+                 f"{type(a).__name__}")  # fmt: skip
+        s.data.append(a)
+        s.expressions.append(expression)
+        return ("data", len(s.data) - 1)
+
+    def plan(self, args, recording=True):
+        """A function of the slots' arguments that does the call."""
+        s = self.sort(args)
+        tensors = [x for x in s.data if type(x) not in NUMBERS]
+        if not tensors and not self.random:
+            fail(ArgumentTypeError, self.name, "expected a Tensor as an argument, got "
+                 f"{', '.join(type(a).__name__ for a in args)}")  # fmt: skip
+        if self.view and len(tensors) == 1:
+            found = views.plan(self, lambda values: s.build(values, self.arguments), s.data)
+            if found is not None:
+                return found
+        if self.random:
+            return self._random_plan(s, args, recording)
+        routine, results = self.routine(s)
+        return make_plan(self, s, routine, results, recording, args)
+
+    def routine(self, s):
+        """The Routine and Results for sorted arguments: found, or traced now."""
+        key, symbols = tuple(s.key), symbols_of(s.data)
+        entries = self.traces.setdefault(key, [])
+        for routine, results in entries:
+            if routine.holds(symbols):
+                return routine, results
+        program, results = trace(
+            self.name, self.fn, lambda values: s.build(values, self.arguments), s.data, self.into
+        )
+        count("traces", MAX_TRACES)
+        into = (0,) if self.into == "self" else ()
+        entries.append((Routine(program, into), results))
+        return entries[-1]
+
+    def _random_plan(self, s, args, recording):
+        """The plan of a random op: takes (seed, offset) from the generator at each call."""
+        generator = args[-1] if args[-1] is not None else random.default_generator
+        s.data += [1, 1]
+        s.key += [int, int]
+        s.expressions += ["r0", "r1"]
+        routine, results = self.routine(s)
+        inner = make_plan(self, s, routine, results, recording, args)
+        symbols, drawn = symbols_of(s.data), 0
+        for node in routine.program.nodes:
+            if node.op.name == "positions":
+                drawn = max(drawn, dims.product(concrete(node.params["shape"], symbols)))
+        return lambda *slots: inner(*slots, *generator.next(drawn))
+
+
+def make_plan(site, s, routine, results, recording=True, args=None, extra=()):
+    """The plan for a routine and data, recorded if an input wants gradients."""
+    metas = [None if type(x) in NUMBERS else x._meta for x in s.data]
+    symbols = symbols_of(s.data)
+    slots = [f"s{k}" for k in range(len(site.slots))] + ["r0", "r1"] * site.random
+    replaces = 0 if site.into == "self" else None
+    wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
+    if recording and wrt:
+        variant = routine.record(wrt, symbols)
+        if variant.given:
+            return _recorded_plan(site, s, variant, results, metas, symbols, slots, args, replaces)
+    bound = plans.bind(routine, symbols, metas)
+    plan = plans.plain(bound, slots, s.expressions, results, wrap)
+    if replaces is not None:
+        return _in_place(site, plan, metas, constant=recording and metas[0].requires_grad)
+    return plan
+
+
+def _recorded_plan(site, s, variant, results, metas, symbols, slots, args, replaces):
+    bound = plans.bind(variant.routine, symbols, metas, variant.requires)
+    back = Backward(site.name, variant, symbols, metas, backward_plan)
+    program = variant.routine.program
+    back.outputs = [_output_meta(v, symbols) for v in program.outputs]
+    cell: list = [None, None]
+
+    def other(state, *now):
+        """The call with recording off, or with extras."""
+        if state is not False:
+            return with_extras(state, cell[1], now)
+        if cell[0] is None:
+            given = list(args)
+            for i, a in zip(site.slots, now):
+                given[i] = a
+            cell[0] = site.plan(given, recording=False)
+        return cell[0](*now)
+
+    cell[1] = plans.recorded(
+        bound, slots, s.expressions, results, variant, other, back, tape, wrap, replaces
+    )
+    return cell[1] if replaces is None else _in_place(site, cell[1], metas)
+
+
+def _output_meta(v, symbols):
+    return contiguous(concrete(v.shape, symbols), v.dtype)
+
+
+def with_extras(state: Recording, plan, now):
+    """Run a recorded plan, then do to its node what the recording asks for."""
+    mode.grad = True
+    try:
+        result = plan(*now)
+    finally:
+        mode.grad = state
+    first = next((x for x in (result if isinstance(result, (tuple, list)) else [result])
+                  if isinstance(x, Tensor) and x._grad_fn is not None), None)  # fmt: skip
+    if first is not None:
+        tape.apply_extras(state, first._grad_fn)
+    return result
+
+
+# Backward Programs -----------------------------------------------------------------------------
+
+
+class _BackwardSite:
+    """A backward Program as a site: its slots are what was saved, then the cotangents."""
+
+    into = ""
+
+    def __init__(self, name, routine, results, back):
+        self.name, self.routine_, self.results, self.back = name, routine, results, back
+        self.slots = ()
+
+    def plan(self, args, recording=False):
+        return _plan_backward(self, args, recording)
+
+
+def backward_plan(back, routine, results, sources, saved, cotangents):
+    """(function of saved values and cotangents, which results are fresh), for these metas."""
+    site = _BackwardSite(back.name + "_backward", routine, results, back)
+    site.sources = sources
+    return _plan_backward(site, (*saved, *cotangents), mode.grad is not False)
+
+
+def _plan_backward(site, args, recording):
+    carried, metas, data = iter(args), [], []
+    names = iter(f"s{k}" for k in range(len(args)))
+    for source in site.sources:
+        if source[-1] is False:
+            metas.append("shape")
+            data.append(None)
+            continue
+        x = next(carried)
+        metas.append(None if type(x) in NUMBERS else x._meta)
+        data.append(next(names))
+    slots = [f"s{k}" for k in range(len(args))]
+    site.slots = range(len(args))
+    symbols, routine, results = site.back.symbols, site.routine_, site.results
+    wrt = tuple(
+        i for i, m in enumerate(metas) if m is not None and m != "shape" and m.requires_grad
+    )
+    if recording and wrt and routine.program.outputs:
+        variant = routine.record(wrt, symbols)
+        if variant.given:
+            return _recorded_backward(site, variant, results, metas, symbols, slots, data), ()
+    bound = plans.bind(routine, symbols, metas, alias=True)
+    fresh = tuple(k == "output" and bound.items[j][0] == "output" for k, j in results.items)
+    function = plans.plain(bound, slots, data, results, wrap)
+    return function, fresh
+
+
+def _recorded_backward(site, variant, results, metas, symbols, slots, data):
+    bound = plans.bind(variant.routine, symbols, metas, variant.requires)
+    back = Backward(site.name, variant, symbols, metas, backward_plan)
+    back.outputs = [_output_meta(v, symbols) for v in variant.routine.program.outputs]
+
+    def other(state, *now):
+        if state is not False:
+            return with_extras(state, plan, now)
+        return _plan_backward(site, now, False)[0](*now)
+
+    plan = plans.recorded(bound, slots, data, results, variant, other, back, tape, wrap)
+    return plan
+
+
+# In place --------------------------------------------------------------------------------------
+
+
+def _in_place(site, plan, metas, constant=False):
+    """A plan that changes its first argument, guarded against what must not be changed."""
+    name, own = site.name, metas[0]
+    if any(n > 1 and s == 0 for n, s in zip(own.shape, own.strides)):
+        fail(AutogradError, name, "unsupported operation: more than one element of the written-to "
+             "tensor refers to a single memory location.",
+             "clone() the tensor before performing the operation")  # fmt: skip
+    several = any(m is not None for m in metas[1:])
+    check, rebase, start = views.check_in_place, views.rebase, tape.start
+
+    def in_place(x, *rest):
+        check(x, name)
+        if several:
+            rest = [apart(x, y) for y in rest]
+        plan(x, *rest)
+        if constant and mode.grad is not False:
+            # Nothing of the result depends on a former value that has a history.
+            rebase(x, start(tape.Constant(), ()), None)
+        return x
+
+    return in_place
+
+
+def apart(x, y):
+    """``y``, or a copy of it if writing ``x`` would change it under the kernel's hands."""
+    if not isinstance(y, Tensor):
+        if isinstance(y, (list, tuple)):
+            return type(y)(apart(x, z) for z in y)
+        return y
+    if y._storage is not x._storage or y is x:
+        return y
+    a, b = x._meta, y._meta
+    if y._ptr == x._ptr and a.shape == b.shape and a.strides == b.strides:
+        return y
+    if overlap(x, y):
+        return tape.clone(y)
+    return y
+
+
+def overlap(x, y) -> bool:
+    """Whether the memory ranges of two tensors meet."""
+    x0, x1 = span(x)
+    y0, y1 = span(y)
+    return x0 < y1 and y0 < x1
+
+
+def span(x) -> tuple[int, int]:
+    """The addresses of a tensor's first byte and of the one after its last."""
+    m = x._meta
+    if m.numel == 0:
+        return x._ptr, x._ptr
+    last = sum((n - 1) * s for n, s in zip(m.shape, m.strides))
+    return x._ptr, x._ptr + (last + 1) * m.dtype.itemsize
+
+
+# Primitives --------------------------------------------------------------------------------------
+
+_primitive_sites: dict = {}
+
+
+def call_primitive(primitive: Primitive, inputs, params):
+    """A primitive on tensors, as the gradients of views use it."""
+    if primitive.view is not None and isinstance(inputs[0], Tensor):
+        return views.through(inputs[0], (views.made_of(primitive, inputs[0], params),))
+    key = (primitive.name, len(inputs), static_key(params))
+    site = _primitive_sites.get(key)
+    if site is None:
+        if len(_primitive_sites) > MAX_TRACES:
+            _primitive_sites.clear()
+        site = _primitive_sites[key] = _primitive_site(primitive, len(inputs), params)
+    key = tuple(map(key_of, inputs))
+    plan = site.rows.get(key)
+    return site.first(key, inputs) if plan is None else plan(*inputs)
+
+
+def _primitive_site(primitive, arity, params):
+    from inspect import Parameter
+
+    names = [f"x{i}" for i in range(arity)]
+    parameters = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+
+    def fn(*inputs):
+        return primitive(*inputs, **params)
+
+    return Site(primitive.name, fn, parameters, frozenset(names))

@@ -1,0 +1,301 @@
+"""The functions that users call, generated from the ops' signatures.
+
+Per op there is the functional, which is the method as well; ``name_`` if it works in place; and
+``out=`` as a keyword. They are made when first asked for: importing the package writes none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from inspect import Parameter
+
+from facula.base.errors import AutogradError, DtypeError, fail
+from facula.ops import OPS
+from facula.ops.registry import Op, Primitive, set_eager
+from facula.tensor import dispatch, plans
+from facula.tensor.dispatch import PLAIN, Site, key_of, static_key
+from facula.tensor.grad_mode import mode
+from facula.tensor.tensor import Tensor
+from facula.tensor.tracing import NUMBERS, Routine, symbols_of, trace
+
+_functions: dict = {}
+_sites: dict = {}
+
+
+def dynamic_of(op: Op) -> frozenset:
+    """The parameters that take tensors, sequences of tensors, or changing numbers."""
+    notes = {p.name: str(p.annotation) for p in op.signature.parameters.values()}
+    return op.dynamic | {n for n, a in notes.items() if "Tensors" in a}
+
+
+def site_of(op: Op, into="", operands=None) -> Site:
+    """The site of an op; with ``operands``, of its first so many parameters."""
+    key = (op.name, into, operands)
+    if key not in _sites:
+        parameters = list(op.signature.parameters.values())
+        if op.random:
+            parameters = [p for p in parameters if p.name not in ("seed", "offset")]
+            parameters.append(Parameter("generator", Parameter.KEYWORD_ONLY, default=None))
+        name = op.name + ("_" if into else "")
+        _sites[key] = Site(
+            name, op.fn, parameters[:operands], dynamic_of(op), into,
+            op.view and not into, op.random,
+        )  # fmt: skip
+    return _sites[key]
+
+
+# Shapes of functions -----------------------------------------------------------------------------
+
+
+def unary(site):
+    """A function of one tensor."""
+    rows, first = site.rows, site.first
+
+    def function(input):  # noqa: A002
+        try:
+            plan = rows[input._meta]
+        except (KeyError, AttributeError):
+            return first(key_of(input), (input,))
+        return plan(input)
+
+    return function
+
+
+def binary(site):
+    """A function of two operands, tensors or numbers."""
+    rows, first = site.rows, site.first_of_two
+
+    def function(input, other):  # noqa: A002
+        kind = type(other)
+        try:
+            plan = rows[input._meta][
+                other._meta if kind is Tensor else kind if kind in NUMBERS else key_of(other)
+            ]
+        except (KeyError, AttributeError):
+            return first(input, other, key_of(input), key_of(other))
+        return plan(input, other)
+
+    return function
+
+
+def operator(site):
+    """As :func:`binary`; operands it does not know are left to their own class."""
+    rows, first = site.rows, site.first_of_two
+
+    def function(self, other):
+        kind = type(other)
+        try:
+            plan = rows[self._meta][
+                other._meta if kind is Tensor else kind if kind in NUMBERS else key_of(other)
+            ]
+        except (KeyError, AttributeError):
+            if not is_operand(other):
+                return NotImplemented
+            return first(self, other, key_of(self), key_of(other))
+        return plan(self, other)
+
+    return function
+
+
+def reflected(site):
+    """The operator with operands exchanged."""
+    rows, first = site.rows, site.first_of_two
+
+    def function(self, other):
+        key = key_of(other)
+        try:
+            plan = rows[key][self._meta]
+        except (KeyError, AttributeError, TypeError):
+            if not is_operand(other):
+                return NotImplemented
+            return first(other, self, key, self._meta)
+        return plan(other, self)
+
+    return function
+
+
+def is_operand(x) -> bool:
+    """Whether an operator takes it: tensors, numbers, values of a trace, NumPy's numbers."""
+    return (
+        type(x) in NUMBERS
+        or isinstance(x, (Tensor, dispatch.Value, int, float))
+        or getattr(x, "shape", None) == () and hasattr(x, "item")
+    )
+
+
+def general(site, op, out=False):
+    """A function of the op's own signature, written as source."""
+    space = {"Tensor": Tensor, "key_of": key_of, "static_key": static_key, "PLAIN": PLAIN,
+             "rows": site.rows, "first": site.first, "write": write_out, "site": site}  # fmt: skip
+    heads, keys, slots, names = [], [], [], []
+    star = False
+    parameters = site.parameters
+    if out:
+        parameters = [*parameters, Parameter("out", Parameter.KEYWORD_ONLY, default=None)]
+    for i, p in enumerate(parameters):
+        head = p.name
+        if p.kind is p.VAR_POSITIONAL:
+            head, star = "*" + head, True
+        elif p.kind is p.KEYWORD_ONLY and not star:
+            heads.append("*")
+            star = True
+        if p.default is not p.empty:
+            space[f"default_{p.name}"] = p.default
+            head += f"=default_{p.name}"
+        heads.append(head)
+        if p.name == "out" and out:
+            continue
+        names.append(p.name)
+        n = p.name
+        if i not in site.slots:
+            keys.append(f"{n} if type({n}) in PLAIN else static_key({n})")
+            continue
+        slots.append(n)
+        test = f"{n}._meta if type({n}) is Tensor else "
+        if p.default is not p.empty:
+            # The default of a number is a constant of the trace, not an input.
+            test += f"'default' if {n} is default_{n} else "
+        keys.append(test + f"key_of({n})")
+    written = (
+        "    if out is not None:\n"
+        f"        return write(site, ({', '.join(names)},), out)\n"
+    )
+    text = (
+        f"def make({', '.join(space)}):\n"
+        f"  def {op.__name__}({', '.join(heads)}):\n"
+        f"{written if out else ''}"
+        f"    key = ({', '.join(keys)},)\n"
+        f"    plan = rows.get(key)\n"
+        f"    if plan is None:\n"
+        f"        return first(key, ({', '.join(names)},))\n"
+        f"    return plan({', '.join(slots)})\n"
+        f"  return {op.__name__}\n"
+    )
+    return plans.compiled(text)(**space)
+
+
+def _made(op, into):
+    site = site_of(op, into)
+    out = op.out and not into
+    arity = len(site.parameters)
+    ordinary = all(
+        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in site.parameters
+    )
+    if ordinary and not out and not op.random and site.slots == list(range(arity)):
+        if arity == 1:
+            return unary(site)
+        if arity == 2 and [p.name for p in site.parameters] == ["input", "other"]:
+            return binary(site)
+    return general(site, op, out)
+
+
+def function_of(op: Op, into=""):
+    """The functional and method of an op; with ``into="self"`` its variant in place."""
+    key = (op.name, into)
+    made = _functions.get(key)
+    if made is None:
+        made = _made(op, into)
+        made.__name__ = made.__qualname__ = op.name + ("_" if into else "")
+        made.__doc__ = op.__doc__ if not into else f"``{op.name}``, in place.\n\n{op.__doc__ or ''}"
+        made.__module__ = "facula"
+        made.op = op
+        _functions[key] = made
+    return made
+
+
+def names_in(space: str) -> dict:
+    """Public name -> a function that makes it, for all ops of a space ("torch", "method", ...)."""
+    found = {}
+    for op in OPS.values():
+        if space in op.spaces:
+            for name in (op.name, *op.aliases):
+                found[name] = lambda op=op: function_of(op)
+                if op.inplace:
+                    found[name + "_"] = lambda op=op: function_of(op, "self")
+    return found
+
+
+# out= ------------------------------------------------------------------------------------------
+
+
+def write_out(site, args, out):
+    """Do the call and write its results into ``out``; returns ``out``."""
+    outs = list(out) if isinstance(out, (tuple, list)) else [out]
+    if mode.grad is not False and any(
+        isinstance(a, Tensor) and a._meta.requires_grad for a in [*args, *outs]
+    ):
+        fail(AutogradError, site.name, "functions with out=... arguments don't support automatic "
+             "differentiation, but one of the arguments requires grad.")  # fmt: skip
+    args = [
+        dispatch.data_argument(a) if i in site.slots else dispatch.plain_argument(a)
+        for i, a in enumerate(args)
+    ]
+    for i in site.slots:
+        for o in outs:
+            args[i] = dispatch.apart(o, args[i])
+    key = ("out", *(key_of(a) if i in site.slots else static_key(a) for i, a in enumerate(args)),
+           *(o._meta for o in outs))  # fmt: skip
+    plan = site.rows.get(key)
+    if plan is None:
+        plan = _out_plan(site, args, outs)
+        # The tensors may have been resized: the plan is for the metas they have now.
+        key = (*key[: len(key) - len(outs)], *(o._meta for o in outs))
+        dispatch.count("plans", dispatch.MAX_PLANS)
+        site.rows[key] = plan
+    plan(*[args[i] for i in site.slots], *outs)
+    return out
+
+
+def _out_plan(site, args, outs):
+    s = site.sort(args)
+
+    def build(values):
+        return s.build(values[: s.counted], site.arguments)
+
+    program, results = trace(site.name, site.fn, build, s.data)
+    symbols = symbols_of(s.data)
+    shapes = [_shape_of(item, program, symbols) for item in results.items]
+    if len(shapes) != len(outs):
+        fail(DtypeError, site.name, f"out: expected {len(shapes)} tensors, got {len(outs)}")
+    for o, shape in zip(outs, shapes):
+        fit(site.name, o, shape)
+    s.data += outs
+    s.expressions += [f"o{k}" for k in range(len(outs))]
+    program, results = trace(site.name, site.fn, build, s.data, into="out")
+    metas = [None if type(x) in NUMBERS else x._meta.with_grad(False) for x in s.data]
+    routine = Routine(program, [s.counted + k for k in range(len(outs))])
+    bound = plans.bind(routine, symbols_of(s.data), metas)
+    slots = [f"s{k}" for k in range(len(site.slots))] + [f"o{k}" for k in range(len(outs))]
+    return plans.plain(bound, slots, s.expressions, results, None)
+
+
+def _shape_of(item, program, symbols):
+    values = program.outputs if item[0] == "output" else program.inputs
+    return tuple(dispatch.concrete(tuple(values[item[1]].shape), symbols))
+
+
+def fit(name, o, shape) -> None:
+    """Give an ``out`` tensor the shape of the result; only empty ones change without a warning."""
+    if tuple(o._meta.shape) == tuple(shape):
+        return
+    if o._meta.numel:
+        warnings.warn(
+            f"{name}: an output with one or more elements was resized since it had shape "
+            f"{list(o._meta.shape)}, which does not match the required output shape "
+            f"{list(shape)}. hint: give out=... the right shape or no elements, out.resize_(0)",
+            stacklevel=4,
+        )
+    o.resize_(shape)
+
+
+# The eager road of ops and primitives ----------------------------------------------------------
+
+
+def eager(op, args, kwargs):
+    """What ``Op.__call__`` and ``Primitive.__call__`` do outside of a trace."""
+    if isinstance(op, Primitive):
+        return dispatch.call_primitive(op, args, kwargs)
+    return function_of(op)(*args, **kwargs)
+
+
+set_eager(eager)

@@ -1,0 +1,287 @@
+"""Plans: Python functions that run a Program on tensors of given metas, and record it.
+
+A plan is written as source text and compiled once per text, so that a call executes no loop over
+arguments and no test whose answer is known: the text depends only on the structure (how many
+arguments, which are kept for backward), the constants are closure variables.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+
+from facula.ir import dims
+from facula.ir.program import Program
+from facula.runtime import launch
+from facula.tensor import engine
+from facula.tensor.failures import reporter
+from facula.tensor.meta import contiguous, meta
+from facula.tensor.tensor import Tensor
+from facula.tensor.tracing import concrete
+
+#: Sequence numbers of nodes: they fall, so that the newest node is the first of a heap.
+next_order = itertools.count(0, -1).__next__
+
+
+class Bound:
+    """A Routine for concrete metas.
+
+    Attributes:
+        launch: the builtin for the computed outputs, or None.
+        items: per output ("output", position among the computed), ("input", i) or
+            ("alias", (i, meta, byte offset)).
+        computed: how many outputs ``launch`` returns.
+    """
+
+    __slots__ = ("launch", "items", "computed")
+
+    def __init__(self, launch, items, computed):
+        self.launch, self.items, self.computed = launch, items, computed
+
+
+def bind(routine, symbols, metas, requires=(), alias=False) -> Bound:
+    """Executable and builtin for inputs of the given metas.
+
+    Args:
+        metas: per input a Meta, None (a number), or "shape" (no data).
+        requires: per output whether it requires grad; False where left out.
+        alias: outputs that are views of inputs may share their memory.
+    """
+    program, into = routine.program, routine.into
+    items, computed, targets, outs = [], [], [], []
+    for j, v in enumerate(program.outputs):
+        found = _alias(v, routine.inputs, symbols, metas) if alias else None
+        if found is not None:
+            items.append(found)
+            continue
+        target = into[j] if j < len(into) else None
+        computed.append(j)
+        targets.append(target)
+        if target is None:
+            items.append(("output", len(outs)))
+            grad = j < len(requires) and requires[j]
+            shape = tuple(dims.evaluate(n, symbols) for n in v.shape)
+            outs.append(contiguous(shape, v.dtype, grad))
+        else:
+            items.append(("input", target))
+    if not computed:
+        return Bound(None, items, 0)
+    layouts = tuple(m if m is None or m == "shape" else m.layout for m in metas)
+    key = (layouts, tuple(computed))
+    executable = routine.executables.get(key)
+    if executable is None:
+        register_class()
+        executable = engine.Executable(_restricted(program, computed), layouts, targets)
+        routine.executables[key] = executable
+    strides = [None if m is None or m == "shape" else m.strides for m in metas]
+    function = executable.bind(symbols, strides, outs, on_error=reporter(program, symbols, metas))
+    return Bound(function, items, len(outs))
+
+
+@lru_cache(1)
+def register_class() -> None:
+    """Tell the launcher of which class results are; once, before the first kernel."""
+    launch.register_tensor(Tensor)
+
+
+def _restricted(program, computed):
+    """The Program with only some of its outputs."""
+    part = Program(program.name)
+    part.inputs, part.nodes = list(program.inputs), list(program.nodes)
+    part.outputs, part.guards = [program.outputs[j] for j in computed], program.guards
+    return part.live()
+
+
+def _alias(v, inputs, symbols, metas):
+    """The output as an input, or as a view of one, or None where it has to be computed."""
+    chain = []
+    while id(v) not in inputs:
+        node = v.node
+        if node is None or node.op.view is None:
+            return None
+        chain.append(node)
+        v = node.inputs[0]
+    i = inputs[id(v)]
+    own = metas[i]
+    if own is None or own == "shape":
+        return None
+    if not chain:
+        return ("input", i)
+    seen = view_through(reversed(chain), own, symbols)
+    if seen is None:
+        return None
+    new, offset = seen
+    return ("alias", (i, new, offset))
+
+
+def view_through(nodes, own, symbols):
+    """(Meta, byte offset) of a tensor of meta ``own`` after movements, or None."""
+    shape, strides, offset = tuple(own.shape), own.strides, 0
+    for node in nodes:
+        seen = node.op.view(shape, strides, **{k: concrete(p, symbols) for k, p in node.params.items()})
+        if seen is None:
+            return None
+        shape, strides, more = seen
+        offset += more
+    new = meta(shape, strides, own.dtype, False, own.device)
+    return new, offset * own.dtype.itemsize
+
+
+# Source text -------------------------------------------------------------------------------------
+
+
+@lru_cache(4096)
+def compiled(text: str):
+    """The function ``make(...)`` that the text defines."""
+    space: dict = {}
+    exec(text, space)  # noqa: S102  our own text, of structure alone
+    return space["make"]
+
+
+def _results(bound, data, results, outputs):
+    """(statements, expressions) of the values that a call gives."""
+    lines, values = [], []
+    for kind, what in (bound.items[j] if k == "output" else (k, j) for k, j in results.items):
+        if kind == "none":
+            values.append("None")
+        elif kind == "input":
+            values.append(data[what])
+        elif kind == "output":
+            values.append(outputs[what])
+        else:
+            values.append(f"wrap(C[{len(lines)}][0], {data[what[0]]}._ptr + C[{len(lines)}][1], "
+                          f"{data[what[0]]}._storage)")  # fmt: skip
+            lines.append((what[1], what[2]))
+    return lines, values
+
+
+def _call(bound, data):
+    """The statement that launches, and the names of what it gives."""
+    names = [f"y{k}" for k in range(bound.computed)]
+    if bound.launch is None:
+        return [], names
+    left = ", ".join(names) + " = " if names else ""
+    return [f"{left}launch({', '.join(data)})"], names
+
+
+def _packed(container, values):
+    """The expression of the op's result."""
+    if container is None:
+        return values[0]
+    inside = ", ".join(values)
+    if container is tuple:
+        return f"({inside},)"
+    return f"cls({inside})" if hasattr(container, "_fields") else f"cls([{inside}])"
+
+
+def plain(bound, slots, data, results, wrap):
+    """The plan that only computes.
+
+    Args:
+        slots: names of the plan's parameters.
+        data: expressions of the inputs that carry data, by input number.
+    """
+    carried = [e for e in data if e is not None]
+    constants, values = _results(bound, data, results, [f"y{k}" for k in range(bound.computed)])
+    whole = [f"y{k}" for k in range(bound.computed)]
+    same_args = carried == list(slots)
+    if same_args and values == whole and (
+        (results.container is None and len(whole) == 1)
+        or (results.container is tuple and len(whole) > 1)
+    ):
+        return bound.launch
+    lines, _ = _call(bound, carried)
+    body = "".join(f"        {line}\n" for line in lines)
+    text = (
+        f"def make(launch, wrap, cls, C):\n"
+        f"    def plan({', '.join(slots)}):\n{body}"
+        f"        return {_packed(results.container, values)}\n"
+        f"    return plan\n"
+    )
+    return compiled(text)(bound.launch, wrap, results.container, constants)
+
+
+def recorded(bound, slots, data, results, recorded_, other, back, tape, wrap, replaces=None):
+    """The plan that computes and records a node.
+
+    Args:
+        recorded_: the :class:`tracing.Recorded` whose forward is bound.
+        other: ``(state, *slots)``, called where ``mode.grad`` is not simply True.
+        back: the :class:`tape.Backward` that nodes refer to.
+        tape: the module of that name.
+        replaces: data index of the tensor that is changed in place, if one is.
+    """
+    lines, names = _call(bound, [e for e in data if e is not None])
+    constants, values = _results(bound, data, results, names)
+    outputs = [_output_name(bound, j, data, names) for j in range(len(bound.items))]
+    before, saved, watched = [], [], []
+    kept_old = None
+    for source in recorded_.sources:
+        if source[0] == "input" and source[2]:
+            expression = data[source[1]]
+            if source[1] == replaces:
+                kept_old = "old"
+                expression = "old"
+            saved.append(expression)
+            watched.append((expression, source[1]))
+        elif source[0] == "output":
+            name = outputs[source[1]]
+            if source[1] < recorded_.real:
+                # A node that held its own result would never be freed by counting references.
+                saved.append(f"wrap({name}._meta, {name}._ptr, {name}._storage)")
+            else:
+                saved.append(name)
+            watched.append((name, None))
+    if kept_old:
+        before.append(f"old = clone({data[replaces]})")
+    numbers = back.numbers
+    versions = [f"{e}._storage.version" for e, i in watched if i is None or i not in numbers]
+    edges = []
+    for i in recorded_.wrt:
+        edges += [f"{data[i]}._grad_fn or {data[i]}", f"{data[i]}._output_nr"]
+    body = [
+        "state = mode.grad",
+        "if state is not True:",
+        f"    return other(state, {', '.join(slots)})",
+        *before,
+        "node = new(Node)",
+        "node.edges = " + _tuple(edges),
+        *lines,
+        "node.back = back",
+        "node.saved = " + _tuple(saved),
+        "node.versions = " + _tuple(versions),
+        "node.order = order()",
+        "node.hooks = None",
+    ]
+    if replaces is None:
+        for j, needed in enumerate(recorded_.requires):
+            if needed:
+                body.append(f"{outputs[j]}._grad_fn = node")
+                if j:
+                    body.append(f"{outputs[j]}._output_nr = {j}")
+    else:
+        position = 0 if recorded_.wrt[0] == replaces else None
+        body.append(f"rebase({data[replaces]}, node, {position})")
+    body.append(f"return {_packed(results.container, values)}")
+    inner = "".join(f"        {line}\n" for line in body)
+    text = (
+        "def make(launch, wrap, cls, C, mode, other, new, Node, back, order, clone, rebase):\n"
+        f"    def plan({', '.join(slots)}):\n{inner}    return plan\n"
+    )
+    return compiled(text)(
+        bound.launch, wrap, results.container, constants, tape.mode, other, object.__new__,
+        tape.ProgramNode, back, next_order, tape.clone, tape.rebase,
+    )  # fmt: skip
+
+
+def _tuple(expressions):
+    return f"({', '.join(expressions)},)" if expressions else "()"
+
+
+def _output_name(bound, j, data, names):
+    kind, what = bound.items[j]
+    if kind == "output":
+        return names[what]
+    if kind == "input":
+        return data[what]
+    raise AssertionError("an output that is recorded shares no memory")

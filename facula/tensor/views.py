@@ -1,0 +1,277 @@
+"""Views: results that share the memory of their input, made without a kernel.
+
+The op's function runs on values with concrete sizes; the movements it leaves in the Program tell
+the new shape and strides. Where memory does not allow a reshape, the elements are copied once and
+the rest is a view of the copy.
+
+A tensor's history lives in its ``grad_fn``. A change in place through a view also changes the
+history of the tensor whose memory it shows (:func:`rebase`), and with it that of all other views.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from facula.base.errors import AutogradError, fail
+from facula.ir.program import Node as Movement
+from facula.ir.program import Value
+from facula.ops.movement import slice_
+from facula.tensor import tape
+from facula.tensor.grad_mode import mode
+from facula.tensor.meta import contiguous, meta
+from facula.tensor.plans import view_through
+from facula.tensor.tape import Node, edge, start
+from facula.tensor.tensor import Tensor, wrap
+from facula.tensor.tracing import trace
+
+
+class ViewNode(Node):
+    """Backward of a view: the movements' gradients, newest first."""
+
+    __slots__ = ("chain", "title")
+
+    def name(self) -> str:
+        return self.title
+
+    def apply(self, gs):
+        g = gs[0]
+        for movement in reversed(self.chain):
+            g = _pull(movement, g)
+        return (g,), ()
+
+
+def _pull(movement, g):
+    if movement.op is slice_:
+        return place(g, movement)
+    (g,) = movement.op.gradient(g, movement.outputs[0], *movement.inputs, **movement.params)
+    return g
+
+
+class PlaceNode(Node):
+    """Backward of :func:`place`: the slice of the cotangent."""
+
+    __slots__ = ("movement",)
+
+    def apply(self, gs):
+        return (through(gs[0], (self.movement,)),), ()
+
+
+def place(g, movement):
+    """Zeros of the shape of a slice's operand with ``g`` in the place of the slice."""
+    x = movement.inputs[0]
+    if movement.outputs[0].shape == x.shape:
+        return g
+    whole = tape.zeros(contiguous(x.shape, g._meta.dtype))
+    recording, mode.grad = mode.grad, False
+    try:
+        new, offset = view_through((movement,), whole._meta, {})
+        tape.copy_(wrap(new, whole._ptr + offset, whole._storage), g)
+    finally:
+        mode.grad = recording
+    if recording is not False and g._meta.requires_grad:
+        node = start(PlaceNode(), edge(g))
+        node.movement = movement
+        whole._meta, whole._grad_fn = whole._meta.with_grad(True), node
+    return whole
+
+
+class View:
+    """How one result of a view op is made of its input: a chain of movements of that meta."""
+
+    __slots__ = ("plain", "recorded", "offset", "chain", "title")
+
+    def __init__(self, own, new, offset, chain, title):
+        self.plain, self.recorded = new, new.with_grad(own.requires_grad)
+        self.offset, self.chain, self.title = offset, chain, title
+
+    def __call__(self, x) -> Tensor:
+        new = self.plain if mode.grad is False else self.recorded
+        y = wrap(new, x._ptr + self.offset, x._storage)
+        base = x._base
+        if base is None:
+            y._base, y._view = x, self.chain
+        else:
+            y._base, y._view = base, x._view + self.chain
+        if mode.grad is not False and new.dtype.kind == "f":
+            if new.requires_grad:
+                node = start(ViewNode(), edge(x))
+                node.chain, node.title = self.chain, self.title
+                y._grad_fn = node
+            _follow(y._base, y)
+        return y
+
+
+def _follow(base, view):
+    """Let the history of ``view`` follow that of ``base``."""
+    views = base._views
+    if views is None:
+        base._views = [weakref.ref(view)]
+        return
+    if len(views) > 16 and len(views) & (len(views) - 1) == 0:
+        # At every power of two: forget the views that are gone.
+        views[:] = [r for r in views if r() is not None]
+    views.append(weakref.ref(view))
+
+
+def _title(name):
+    return "".join(w[:1].upper() + w[1:] for w in name.split("_")) + "Backward0"
+
+
+def made_of(movement_op, x, params) -> Movement:
+    """The node of one movement of a tensor."""
+    value = Value(x._meta.dtype, tuple(x._meta.shape))
+    node = Movement(movement_op, (value,), params, ())
+    ((dtype, shape),) = movement_op.infer(value, **params)
+    node.outputs = (Value(dtype, tuple(shape), node),)
+    return node
+
+
+def through(x, chain, title="ViewBackward0"):
+    """``x`` seen through movements; elements are copied where there is no such view."""
+    done = []
+    for movement in chain:
+        done.append(movement)
+        if view_through(done, x._meta, {}) is None:
+            x = through(x, done[:-1], title) if done[:-1] else x
+            x, done = tape.clone(x), [movement]
+    if not done:
+        done = []
+    new, offset = view_through(done, x._meta, {})
+    return View(x._meta, new, offset, tuple(done), title)(x)
+
+
+def plan(site, build, data):
+    """The plan of a view op for inputs like ``data``; None where it is not made of movements."""
+    x = data[0]
+    program, results = trace(site.name, site.fn, build, data, concrete_sizes=True)
+    chains = []
+    for kind, what in results.items:
+        if kind == "none":
+            return None
+        v, chain = (program.outputs[what], []) if kind == "output" else (program.inputs[what], [])
+        while v is not program.inputs[0]:
+            if v.node is None or v.node.op.view is None:
+                return None
+            chain.append(v.node)
+            v = v.node.inputs[0]
+        chains.append(tuple(reversed(chain)))
+    title = _title(site.name)
+    views = [_view(x._meta, chain, title) for chain in chains]
+    if results.container is None:
+        (only,) = views
+        return lambda x, *numbers: only(x)
+    cls = results.container
+    if hasattr(cls, "_fields"):
+        return lambda x, *numbers: cls(*[view(x) for view in views])
+    return lambda x, *numbers: cls([view(x) for view in views])
+
+
+def _view(own, chain, title):
+    seen = view_through(chain, own, {})
+    if seen is None:
+        return lambda x: through(x, chain, title)
+    return View(own, *seen, chain, title)
+
+
+# Changes in place ----------------------------------------------------------------------------------
+
+
+class CopySlices(Node):
+    """A change in place of a part of ``base``: the part's node, and the rest passed through.
+
+    Its first edge is the base's former history; the others are those of the part's node, without
+    the part itself.
+    """
+
+    __slots__ = ("inner", "chain", "position")
+
+    def apply(self, gs):
+        whole = tape.clone(gs[0])
+        part = through(whole, self.chain)
+        grads, _ = self.inner.apply([tape.clone(part)])
+        own = None if self.position is None else grads[self.position]
+        tape.copy_(part, tape.zeros(part._meta) if own is None else own)
+        rest = [g for i, g in enumerate(grads) if i != self.position]
+        return (whole, *rest), ()
+
+    def release(self):
+        self.inner.release()
+
+
+def check_in_place(x, name) -> None:
+    """Refuse changes of leaves that want gradients.
+
+    Raises:
+        AutogradError: ``x`` is one, or a view of one.
+    """
+    if mode.grad is False:
+        return
+    if x._meta.requires_grad and x._grad_fn is None:
+        fail(AutogradError, name, "a leaf Variable that requires grad is being used in an in-place "
+             "operation.", "change it under no_grad()")  # fmt: skip
+    base = x._base
+    if base is not None and base._grad_fn is None and base._meta.requires_grad:
+        fail(AutogradError, name, "a view of a leaf Variable that requires grad is being used in "
+             "an in-place operation.", "change it under no_grad()")  # fmt: skip
+
+
+def rebase(x, node, position=0) -> None:
+    """Make ``node``, which changed ``x`` in place, the history of its memory.
+
+    ``position`` is the node's edge that leads to the former ``x``, if it has one.
+    """
+    base = x._base
+    if base is None:
+        x._grad_fn, x._output_nr = node, None
+        x._meta = x._meta.with_grad(True)
+        _refresh(x)
+        return
+    outer, first = CopySlices(), (None, None)
+    if base._meta.requires_grad:
+        first = edge(base)
+    rest = node.edges
+    if position is not None:
+        rest = rest[: 2 * position] + rest[2 * position + 2 :]
+    start(outer, first + rest)
+    outer.inner, outer.chain, outer.position = node, x._view, position
+    base._grad_fn, base._output_nr = outer, None
+    base._meta = base._meta.with_grad(True)
+    _refresh(base, x)
+
+
+def _refresh(base, changed=None):
+    """Derive the history of all views of ``base`` from its new one."""
+    views = [r() for r in base._views or ()]
+    if changed is not None and not any(v is changed for v in views):
+        views.append(changed)
+        _follow(base, changed)
+    for view in views:
+        if view is not None:
+            node = start(ViewNode(), edge(base))
+            node.chain, node.title = view._view, "AsStridedBackward0"
+            view._grad_fn, view._output_nr = node, None
+            view._meta = view._meta.with_grad(True)
+
+
+def as_strided(x, size, stride, storage_offset=None):
+    """The memory of ``x`` in any shape and strides (in elements).
+
+    Raises:
+        RuntimeError: elements would lie outside of the storage.
+    """
+    size, stride = tuple(map(int, size)), tuple(map(int, stride))
+    if len(size) != len(stride):
+        fail(AutogradError, "as_strided", f"mismatch in length of strides and shape: {size}, {stride}")
+    offset = x.storage_offset() if storage_offset is None else int(storage_offset)
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride))
+    own = x._meta
+    if min(size, default=1) > 0 and not 0 <= last < x._storage.nbytes // own.dtype.itemsize:
+        fail(AutogradError, "as_strided", f"setStorage: sizes {list(size)}, strides {list(stride)}, "
+             f"storage offset {offset} are out of bounds for storage of size "
+             f"{x._storage.nbytes}")  # fmt: skip
+    if own.requires_grad and mode.grad is not False:
+        fail(AutogradError, "as_strided", "gradients through as_strided are not defined here",
+             "use views such as unfold, expand or slices, or detach()")  # fmt: skip
+    new = meta(size, stride, own.dtype, False, own.device)
+    y = wrap(new, x._storage.ptr + offset * own.dtype.itemsize, x._storage)
+    return y
