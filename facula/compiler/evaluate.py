@@ -28,6 +28,7 @@ class Scope:
         self._sizes: dict = {}
         self._memo: list[dict] = [{}]
         self.checks: list = []  # status - 1 -> (node, dimension) that a failed check is about
+        self.pending: set[int] = set()  # roots of this kernel that no earlier pass has stored
         self.mask = None  # where it is false, memory must not be read (padding)
 
     # Parameters
@@ -117,7 +118,8 @@ class Scope:
     def _compute(self, v, index):
         if id(v) in self.numbers:
             return self.number(self.numbers[id(v)], v.dtype)
-        if id(below_views(v)) not in self.known:
+        below = id(below_views(v))
+        if below not in self.known and below not in self.pending:
             place = resolve(v, self.places)
             if place is not None:
                 return self.load(place, index)

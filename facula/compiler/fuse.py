@@ -14,6 +14,7 @@ from facula.compiler.views import (
     below_reshapes,
     below_views,
     is_one,
+    is_zero,
     only_ones_move,
     operand_maps,
 )
@@ -54,7 +55,7 @@ class Group:
 
     def holds_all(self, v) -> bool:
         """Whether ``v`` has an element for each of the full shape (or else of the kept one)."""
-        return same_shape(v.shape, self.full) and v.node.op.kind != "reduce"
+        return same_shape(v.shape, self.full) and (v.node is None or v.node.op.kind != "reduce")
 
     def map_of(self, v) -> tuple:
         """The index map of a value of the full shape, or (sizes of 1 aside) of the kept one."""
@@ -97,10 +98,14 @@ class Fusion:
             if kind == "opaque":
                 for v in node.outputs:
                     self.roots[id(v)] = v
-                for v in node.inputs:
-                    self._materialise(v)
+                for i, v in enumerate(node.inputs):
+                    if i or not (node.op.info.get("onto") and is_zero(v)):
+                        self._materialise(v)
             elif kind == "gather":
-                self._materialise(node.inputs[0])
+                # Few elements are taken: pointwise ones are computed where they are.
+                x = node.inputs[0]
+                if x.node is None or x.node.op.kind != "pointwise":
+                    self._materialise(x)
             elif kind == "reduce":
                 self.roots[id(node.outputs[0])] = node.outputs[0]
             elif node.op.name == "windows":
@@ -171,7 +176,9 @@ class Fusion:
         group = Group((), None, node)
         group.roots = list(node.outputs)
         for v in node.inputs:
-            self._depend(group, self._memory_under(v))
+            under = self._memory_under(v)
+            if id(under) in self.roots or id(under) in self.inputs:
+                self._depend(group, under)
         self.groups.append(group)
         for v in node.outputs:
             self.group_of[id(v)] = group

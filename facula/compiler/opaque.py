@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 
 from facula.compiler import calls as C
-from facula.compiler.views import Place, resolve
+from facula.compiler.simplify import same_shape
+from facula.compiler.views import Place, is_zero, resolve
+from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import matmul
+from facula.kernels import matmul, scatter
+from facula.ops.movement import contiguous_strides
 
 
 def copy(value, source, target):
@@ -35,7 +38,7 @@ def copy(value, source, target):
 
 
 def lower(node, places, temp):
-    """The kernel calls of one node; ``temp(dtype, elements)`` gives memory between them."""
+    """The kernel calls of one node; ``temp(dtype, shape)`` gives memory between them."""
     operands = [resolve(v, places) for v in node.inputs]
     results = [places[id(v)] for v in node.outputs]
     return LOWERINGS[node.op.name](node, operands, results, temp)
@@ -81,4 +84,82 @@ def _cat(node, operands, results, temp):
     return calls
 
 
-LOWERINGS: dict = {"matmul": _matmul, "cat": _cat}
+# Scattered writes --------------------------------------------------------------------------------
+
+_scatter_kernel = functools.lru_cache(maxsize=None)(scatter.scatter)
+_index_add_kernel = functools.lru_cache(maxsize=None)(scatter.index_add)
+_index_put_kernel = functools.lru_cache(maxsize=None)(scatter.index_put)
+
+
+def _sizes(**named):
+    return {name: ("size", n) for name, n in named.items()}
+
+
+def _written(kernel, node, operands, results, temp, sizes, dim, contiguous):
+    """A call of a scattering kernel; operands that must be contiguous are copied if they are not."""
+    calls, names = [], ("x", "index", "src")
+    bindings = dict(sizes)
+    for name, value, place in zip(names, node.inputs, operands):
+        if name == "x" and is_zero(value):
+            continue
+        if name in contiguous and not same_shape(place.strides, contiguous_strides(value.shape)):
+            target = temp(place.dtype, value.shape)
+            calls.append(copy(value, place, target))
+            place = target
+        bindings[name] = C.memory(place)
+    bindings["y"] = C.memory(results[0])
+    calls.append(C.call(kernel, bindings, [(node, dim)]))
+    return calls
+
+
+def _scatter(node, operands, results, temp):
+    x, index, src = node.inputs
+    dim, rank = node.params["dim"], x.ndim
+    kernel = _scatter_kernel(x.dtype, rank, dim, node.params["reduce"], is_zero(x))
+    sizes = {}
+    for d in range(rank):
+        sizes.update(
+            _sizes(
+                **{
+                    f"n{d}": index.shape[d],
+                    f"m{d}": x.shape[d],
+                    f"i{d}": operands[1].strides[d],
+                    f"s{d}": operands[2].strides[d],
+                }
+            )
+        )
+    return _written(kernel, node, operands, results, temp, sizes, dim, ("x",))
+
+
+def _index_add(node, operands, results, temp):
+    x, index, src = node.inputs
+    dim = node.params["dim"]
+    sizes = _sizes(
+        outer=dims.product(x.shape[:dim]),
+        rows=x.shape[dim],
+        count=dims.product(index.shape),
+        inner=dims.product(x.shape[dim + 1 :]),
+    )
+    kernel = _index_add_kernel(x.dtype, is_zero(x))
+    return _written(kernel, node, operands, results, temp, sizes, dim, ("x", "index", "src"))
+
+
+def _index_put(node, operands, results, temp):
+    x, index, src = node.inputs
+    width = index.shape[1]
+    sizes = _sizes(
+        count=index.shape[0],
+        inner=dims.product(x.shape[width:]),
+        **{f"m{d}": x.shape[d] for d in range(width)},
+    )
+    kernel = _index_put_kernel(x.dtype, width, node.params["accumulate"], is_zero(x))
+    return _written(kernel, node, operands, results, temp, sizes, 0, ("x", "index", "src"))
+
+
+LOWERINGS: dict = {
+    "matmul": _matmul,
+    "cat": _cat,
+    "scatter": _scatter,
+    "index_add": _index_add,
+    "index_put": _index_put,
+}

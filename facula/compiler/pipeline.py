@@ -76,8 +76,7 @@ class _Lowering:
         return True
 
     def _temp(self, v):
-        self.temps.append((v.dtype, dims.product(v.shape)))
-        return Place("temp", len(self.temps) - 1, v.dtype, contiguous_strides(v.shape))
+        return self._between(v.dtype, v.shape)
 
     def _place_temps(self):
         """Memory for roots that another kernel, or a later pass of their own, reads."""
@@ -96,7 +95,7 @@ class _Lowering:
         calls = []
         for group in self.fusion.groups:
             if group.opaque is not None:
-                calls += opaque.lower(group.opaque, self.places, self._scratch_place)
+                calls += opaque.lower(group.opaque, self.places, self._between)
                 continue
             schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
             kernel = schedule.kernel()
@@ -106,9 +105,10 @@ class _Lowering:
         outputs = [(v.dtype, v.shape) for v in self.program.outputs]
         return Compiled(calls, self.temps, outputs, self.program, self.fusion.groups)
 
-    def _scratch_place(self, dtype, elements):
-        self.temps.append((dtype, elements))
-        return Place("temp", len(self.temps) - 1, dtype, (1,))
+    def _between(self, dtype, shape):
+        """Memory between the kernels of one node."""
+        self.temps.append((dtype, dims.product(shape)))
+        return Place("temp", len(self.temps) - 1, dtype, contiguous_strides(shape))
 
 
 def _strides(i, shape, layout, table):

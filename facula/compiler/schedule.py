@@ -50,6 +50,7 @@ class Schedule:
         self.index = [L.Const(0, D.int64)] * len(self.full)
         for root in group.roots:
             self._level(root)
+        self.scope.pending = set(map(id, group.roots))
         self.runs = self._merge()
 
     def kernel(self):
@@ -220,18 +221,11 @@ class Schedule:
         for root in self._full_roots():
             due = self.levels[id(root)]
             if due == level or final and due > level:
-                self.scope.store(self.places[id(root)], self.index, self._root(root, self.index))
-
-    def _root(self, root, index):
-        """A root's value, computed here (not read back from its own memory)."""
-        place = self.places.pop(id(root), None)
-        value = self.scope.element(root, index)
-        if place is not None:
-            self.places[id(root)] = place
-        return value
+                self.scope.store(self.places[id(root)], self.index, self.scope.element(root, self.index))
 
     def _finish(self, level, locals_):
         """After a pass: reduced values become known, kept roots are computed, both stored."""
+        self.scope.pending -= {id(r) for r in self._full_roots() if self.levels[id(r)] < level}
         for root, local in locals_:
             value = self.k.let(L.cast(local.get(), root.dtype), "s")
             self.scope.known[id(root)] = value
@@ -239,7 +233,7 @@ class Schedule:
                 self.scope.store(self.places[id(root)], self._index_of(root), value)
         for root in self._kept_roots():
             if self.levels[id(root)] == level:
-                value = self._root(root, self._index_of(root))
+                value = self.scope.element(root, self._index_of(root))
                 self.scope.known[id(root)] = value
                 if id(root) in self.places:
                     self.scope.store(self.places[id(root)], self._index_of(root), value)

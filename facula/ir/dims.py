@@ -275,6 +275,11 @@ class Guards(dict):
 STRUCTURAL = Guards()
 
 
+def structural() -> bool:
+    """Whether questions are answered by structure alone: in the compiler, after tracing."""
+    return getattr(_active, "guards", None) is STRUCTURAL
+
+
 @contextmanager
 def guarding(guards: Guards):
     """Record the questions asked inside of the block in ``guards``."""

@@ -20,8 +20,8 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     shape,
     softmax,
 )
-from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive
+from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive, op
 
 operators.attach_to_values()
 
-__all__ = ["OPS", "PRIMITIVES", "F", "Op", "Primitive"]
+__all__ = ["OPS", "PRIMITIVES", "F", "Op", "Primitive", "op"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
-from facula.ir.dims import product
+from facula.ir.dims import product, same
 from facula.ir.program import Value
 from facula.ops.contraction import conv_, conv_input_
-from facula.ops.movement import constant_pad, windows_
+from facula.ops.movement import constant_pad, slice_, windows_
 from facula.ops.promote import expand_to, to
 from facula.ops.random import positions
 from facula.ops.reduce import argmax_, max_, size_value, sum_
@@ -297,8 +297,8 @@ class Pool:
         for d in range(self.rank):
             at = lead + 2 * d
             need = (self.out[d] - 1) * self.stride[d] + self.dilation[d] * (self.kernel[d] - 1) + 1
-            if not x.shape[at] == need:
-                x = F.narrow(x, at, 0, need)
+            if not same(x.shape[at], need):
+                x = slice_(x, dim=at, start=0, length=need, step=1)
             x = windows_(
                 x, dim=at, size=self.kernel[d], step=self.stride[d], dilation=self.dilation[d]
             )

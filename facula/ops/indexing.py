@@ -85,6 +85,7 @@ scatter_ = Primitive(
     lambda x, index, src, *, dim, reduce: [(x.dtype, x.shape)],
     _scatter_meaning,
     _scatter_gradient,
+    onto=True,
 )
 
 
@@ -102,6 +103,7 @@ index_add_ = Primitive(
     lambda x, index, src, *, dim: [(x.dtype, x.shape)],
     _index_add_meaning,
     lambda g, y, x, index, src, *, dim: (g, None, take_(g, index, dim=dim)),
+    onto=True,
 )
 
 
@@ -137,6 +139,7 @@ index_put_ = Primitive(
     lambda x, index, src, *, accumulate: [(x.dtype, x.shape)],
     _index_put_meaning,
     _index_put_gradient,
+    onto=True,
 )
 
 

@@ -189,6 +189,12 @@ def pad_channels(input: Value, before, after):
     return F.pad(input, (0, 0) * (input.ndim - 2) + (before, after))
 
 
+@op(spaces=(), inplace=True, samples=lambda make: [((make(4), make(4), 0.1), {})])
+def running(input: Value, new: Value, momentum: Scalar, factor: Scalar = 1.0):
+    """``(1 - momentum) * input + momentum * factor * new``."""
+    return input * (1 - momentum) + new * (momentum * factor)
+
+
 # Variance and norms ------------------------------------------------------------------------------
 
 

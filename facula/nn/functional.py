@@ -1,0 +1,287 @@
+"""Functional interface of networks: PyTorch's ``torch.nn.functional``.
+
+Most names are ops of the registry with the space "nn.functional", made when first asked for. What
+is written here decides in Python (training or not) which op to call.
+"""
+
+from __future__ import annotations
+
+import math
+
+from facula.base.dtypes import int64
+from facula.base.errors import ArgumentError, ShapeError, UnsupportedError, fail
+from facula.ops.activation import need_probability
+from facula.ops.registry import OPS
+from facula.tensor.functions import function_of, names_in
+
+_names = names_in("nn.functional")
+
+
+def __getattr__(name):
+    make = _names.get(name)
+    if make is None:
+        raise AttributeError(f"module 'facula.nn.functional' has no attribute {name!r}")
+    made = globals()[name] = make()
+    return made
+
+
+def __dir__():
+    return sorted({*globals(), *_names})
+
+
+def _op(name, into=""):
+    return function_of(OPS[name], into)
+
+
+# Dropout -----------------------------------------------------------------------------------------
+
+
+def _dropped(name, input, p, training, inplace, *more):
+    need_probability(name, p)
+    if not training or p == 0 and not inplace:
+        return input
+    result = _op(name)(input, float(p), *more)
+    return input.copy_(result) if inplace else result
+
+
+def dropout(input, p=0.5, training=True, inplace=False):
+    """Elements set to 0 with probability ``p`` (and the others scaled) while training."""
+    return _dropped("dropout_train", input, p, training, inplace)
+
+
+def alpha_dropout(input, p=0.5, training=False, inplace=False):
+    """Dropout that keeps the mean and variance of SELU outputs."""
+    return _dropped("alpha_dropout_train", input, p, training, inplace)
+
+
+def _channels(rank):
+    def function(input, p=0.5, training=True, inplace=False):
+        batched = input.ndim != rank + 1
+        return _dropped("feature_dropout_train", input, p, training, inplace, 2 if batched else 1)
+
+    function.__name__ = f"dropout{rank}d"
+    function.__doc__ = f"Whole channels of ``[n, c, ...]`` ({rank} spatial) dropped while training."
+    return function
+
+
+dropout1d, dropout2d, dropout3d = map(_channels, (1, 2, 3))
+
+
+def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
+    """Alpha dropout of whole channels."""
+    need_probability("feature_alpha_dropout", p)
+    if not training:
+        return input
+    low = -1.7580993408473766
+    ones = input.new_ones((*input.shape[:2], *(1,) * (input.ndim - 2)))
+    keep = _op("dropout_train")(ones, float(p)) != 0
+    a = ((1 - p) * (1 + p * low * low)) ** -0.5 if p < 1 else 0.0
+    result = keep.where(input, low) * a - a * p * low
+    return input.copy_(result) if inplace else result
+
+
+def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
+    """Leaky ReLU, its slope random per element while training, else the middle."""
+    if lower > upper:
+        fail(ArgumentError, "rrelu", f"lower {lower} is larger than upper {upper}")
+    if training:
+        result = _op("rrelu_train")(input, float(lower), float(upper))
+    else:
+        result = _op("leaky_relu")(input, (lower + upper) / 2)
+    return input.copy_(result) if inplace else result
+
+
+def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
+    """A sample of the Gumbel-softmax distribution; ``hard`` gives one-hot with soft gradients."""
+    noise = _op("gumbel_noise")(logits.detach())
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    index = soft.argmax(dim, True)
+    one = soft.detach().mul(0).scatter(dim, index, 1.0)
+    return one - soft.detach() + soft
+
+
+# Normalisation -----------------------------------------------------------------------------------
+
+
+def batch_norm(
+    input,
+    running_mean,
+    running_var,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-05,
+):
+    """Channels standardised over the batch (training) or by running statistics.
+
+    Shapes: input ``[n, c, ...]``, all else ``[c]``. Training updates the running statistics in
+    place, with the unbiased variance. Source: Ioffe and Szegedy (2015).
+    """
+    if input.ndim < 2:
+        fail(ShapeError, "batch_norm", f"expected at least a 2D input, got {input.ndim}D")
+    if not training:
+        if running_mean is None or running_var is None:
+            fail(ArgumentError, "batch_norm", "running statistics are needed when not training")
+        return _op("batch_norm_eval")(input, running_mean, running_var, weight, bias, eps=eps)
+    count = input.numel() // max(input.shape[1], 1)
+    if count == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {input.shape}"
+        )
+    y, mean, var = _op("batch_norm_train")(input, weight, bias, eps=eps)
+    if running_mean is not None:
+        _op("running", "self")(running_mean, mean, float(momentum))
+        unbiased = count / (count - 1) if count > 1 else 1.0
+        _op("running", "self")(running_var, var, float(momentum), float(unbiased))
+    return y
+
+
+def instance_norm(
+    input,
+    running_mean=None,
+    running_var=None,
+    weight=None,
+    bias=None,
+    use_input_stats=True,
+    momentum=0.1,
+    eps=1e-05,
+):
+    """Each channel of each sample standardised over its spatial dimensions."""
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    n, c = input.shape[:2]
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size {input.shape}"
+        )
+    folded = input.reshape(1, n * c, *input.shape[2:])
+    y, mean, var = _op("batch_norm_train")(folded, None, None, eps=eps)
+    if running_mean is not None:
+        m = math.prod(input.shape[2:])
+        _op("running", "self")(running_mean, mean.view(n, c).mean(0), float(momentum))
+        _op("running", "self")(running_var, var.view(n, c).mean(0), float(momentum), m / (m - 1))
+    y = y.reshape(input.shape)
+    shape = (1, -1, *(1,) * (input.ndim - 2))
+    if weight is not None:
+        y = y * weight.view(shape)
+    return y if bias is None else y + bias.view(shape)
+
+
+# Embeddings and attention --------------------------------------------------------------------------
+
+
+def embedding(
+    input,
+    weight,
+    padding_idx=None,
+    max_norm=None,
+    norm_type=2.0,
+    scale_grad_by_freq=False,
+    sparse=False,
+):
+    """Rows of ``weight`` ``[rows, d]`` at int64 indices of any shape.
+
+    Raises:
+        IndexError: an index out of range.
+    """
+    if scale_grad_by_freq or sparse:
+        fail(UnsupportedError, "embedding", "scale_grad_by_freq and sparse gradients are not built")
+    rows = weight.shape[0]
+    if padding_idx is not None:
+        if not -rows <= padding_idx < rows:
+            fail(ArgumentError, "embedding", "Padding_idx must be within num_embeddings")
+        padding_idx = padding_idx % rows
+    if max_norm is not None:
+        _renormalise(weight, input, max_norm, norm_type)
+    return _op("embedding_rows")(input, weight, -1 if padding_idx is None else padding_idx)
+
+
+def _renormalise(weight, input, max_norm, norm_type):
+    """Scale the rows that are looked up down to ``max_norm``, in place."""
+    data = weight.detach()
+    used = input.reshape(-1).unique()
+    rows = data[used]
+    norms = rows.norm(norm_type, 1, True)
+    data[used] = (norms > max_norm).where(rows * (max_norm / (norms + 1e-7)), rows)
+
+
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """``softmax(query @ key.T * scale + mask) @ value``.
+
+    Shapes: query ``[..., l, e]``, key ``[..., s, e]``, value ``[..., s, v]``, mask broadcast to
+    ``[..., l, s]`` (bool: True takes part). ``scale`` is 1 / sqrt(e) unless given.
+    """
+    if dropout_p > 0.0:
+        return _op("attention_dropout")(
+            query, key, value, attn_mask, float(dropout_p), is_causal, scale, enable_gqa
+        )
+    return _op("attention_core")(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+
+
+def one_hot(tensor, num_classes=-1):
+    """int64 zeros with a one at each class, in a new last dimension.
+
+    Raises:
+        RuntimeError: a negative class, or one not below ``num_classes``.
+    """
+    if tensor.dtype is not int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+    else:
+        if int(tensor.min()) < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        most = int(tensor.max()) + 1
+        if num_classes == -1:
+            num_classes = most
+        elif num_classes < most:
+            raise RuntimeError("Class values must be smaller than num_classes.")
+    return _op("one_hot")(tensor, num_classes)
+
+
+# Rearranging ---------------------------------------------------------------------------------------
+
+
+def channel_shuffle(input, groups):
+    """Channels of ``[n, c, ...]`` interleaved from ``groups`` groups."""
+    n, c = input.shape[:2]
+    if c % groups:
+        fail(ShapeError, "channel_shuffle", f"{c} channels are not divisible by {groups}")
+    x = input.reshape(n, groups, c // groups, *input.shape[2:])
+    return x.transpose(1, 2).reshape(input.shape)
+
+
+def lp_pool(rank):
+    """The lp-pooling of ``rank`` spatial dimensions."""
+
+    def function(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+        sizes = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,) * rank
+        powered = input.pow(norm_type)
+        mean = _op(f"avg_pool{rank}d")(powered, kernel_size, stride, 0, ceil_mode)
+        positive = mean.sign() * _op("relu")(mean.abs())
+        return (positive * math.prod(sizes)).pow(1.0 / norm_type)
+
+    function.__name__ = f"lp_pool{rank}d"
+    function.__doc__ = f"``(sum of x**p)**(1/p)`` over windows, {rank} spatial dimension(s)."
+    return function
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = map(lp_pool, (1, 2, 3))
+
+
+def triplet_margin_with_distance_loss(
+    anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"
+):
+    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` for any distance."""
+    distance = distance_function or __getattr__("pairwise_distance")
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = far.minimum(distance(positive, negative))
+    loss = (near - far + margin).clamp(min=0)
+    return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
