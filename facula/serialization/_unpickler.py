@@ -403,6 +403,7 @@ def _build(self: Unpickler):
         target.__setstate__(state)
     else:
         own, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-        target.__dict__.update(own or {})
+        if own:
+            target.__dict__.update(own)
         for name, value in (slots or {}).items():
             setattr(target, name, value)
