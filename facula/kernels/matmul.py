@@ -116,6 +116,10 @@ class _Product:
             self.finish = lambda value, batch, m, n: finish(value, batch, n, m)
         else:
             self.finish = finish
+        # A tile's registers have one vector width: values of wider elements take the other road.
+        zero, index = L.Const(0, self.sum), L.Var("index", L.int64)
+        final = L.cast(self.finish(zero, index, index, index), out)
+        self.direct_stores = not _wider(final, self.sum.itemsize)
         # Sums of earlier blocks of k wait in c, unless c is too narrow for them.
         self.partial = self.c
         if out is not self.sum:
@@ -140,15 +144,15 @@ class _Product:
             return (batch * self.m + m) * self.n + n
         return batch * self.size["cbs"] + m * self.row_stride + n
 
-    def store(self, value, batch, m, n, first: bool, last: bool, mask=None):
+    def store(self, value, batch, m, n, first: bool, last: bool):
         """Put away the sum over one block of k of element (m, n)."""
         k = self.k
         if not first:
-            value = self.partial.load(self.place(self.partial, batch, m, n), mask) + value
+            value = self.partial[self.place(self.partial, batch, m, n)] + value
         if last:
             value = L.cast(self.finish(value, batch, m, n), self.c.dtype)
         target = self.c if last else self.partial
-        k.store(target, self.place(target, batch, m, n), value, mask)
+        k.store(target, self.place(target, batch, m, n), value)
 
     def each_stage(self, k0, write):
         """Run ``write(first, last)`` for what a block of k is: the first, the last, both, none."""
@@ -164,16 +168,27 @@ class _Product:
             with k.else_():
                 write(False, False)
 
-    def store_tile(self, acc, batch, m0, n0, k0, columns=None):
-        """Store a tile all of whose rows exist; ``columns`` limits n if some may not."""
+    def store_tile(self, acc, batch, m0, n0, k0):
+        """Store a tile all of whose rows and columns exist."""
 
         def write(first, last):
             for i in range(acc.shape[0]):
                 with self.k.vector(0, acc.shape[1]) as j:
-                    mask = None if columns is None else n0 + j < columns
-                    self.store(acc[i, j], batch, m0 + i, n0 + j, first, last, mask)
+                    self.store(acc[i, j], batch, m0 + i, n0 + j, first, last)
 
         self.each_stage(k0, write)
+
+    def store_any(self, acc, spill, batch, m0, n0, k0, rows, columns):
+        """Store ``rows`` x ``columns`` of a tile by the quickest way."""
+        k = self.k
+        if not self.direct_stores:
+            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
+            return
+        height, width = acc.shape
+        with k.if_(L.as_expr(rows).eq(height) & L.as_expr(columns).eq(width)):
+            self.store_tile(acc, batch, m0, n0, k0)
+        with k.else_():
+            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
 
     def store_edge(self, acc, spill, batch, m0, n0, k0, rows, columns):
         """Store ``rows`` x ``columns`` of a tile, through a copy of it in memory."""
@@ -212,9 +227,7 @@ class _Product:
                 place = self.place(self.partial, batch, m0 + i, n0)
                 self.k.prefetch(self.partial, place + line // size)
 
-    def multiply_block(
-        self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded
-    ):
+    def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
         """All tiles of a block of packed rows and columns, which start somewhere in a buffer."""
         k, shape = self.k, self.shape
         (lefts, left_start), (rights, right_start) = lefts, rights
@@ -250,11 +263,7 @@ class _Product:
                 self._by_height(tile, spill, rows, columns, batch, m0, n0, k0, taller)
             return
         acc = tile(height)
-        with k.if_((rows >= height) & (columns.eq(self.shape.width))):
-            self.store_tile(acc, batch, m0, n0, k0)
-        with k.else_():
-            edge = L.minimum(rows, height)
-            self.store_edge(acc, spill, batch, m0, n0, k0, edge, columns)
+        self.store_any(acc, spill, batch, m0, n0, k0, L.minimum(rows, height), columns)
 
     def _rows(self):
         k, shape = self.k, self.shape
@@ -363,21 +372,10 @@ class _Product:
 
         return value, ahead
 
-    def _store_unpacked(self, acc, spill, batch, m0, m1, n0, n1, k0, whole: bool):
-        k = self.k
-        rows = k.let(L.minimum(m1 - m0, acc.shape[0]), "rows")
-
-        def edge():
-            columns = acc.shape[1] if whole else L.minimum(n1 - n0, acc.shape[1])
-            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
-
-        if not whole:
-            edge()
-            return
-        with k.if_(rows.eq(acc.shape[0])):
-            self.store_tile(acc, batch, m0, n0, k0)
-        with k.else_():
-            edge()
+    def _store_unpacked(self, acc, spill, batch, m0, m1, n0, n1, k0):
+        rows = self.k.let(L.minimum(m1 - m0, acc.shape[0]), "rows")
+        columns = self.k.let(L.minimum(n1 - n0, acc.shape[1]), "columns")
+        self.store_any(acc, spill, batch, m0, n0, k0, rows, columns)
 
     def _direct(self, copies=False):
         k, height = self.k, self.form.height
@@ -398,7 +396,7 @@ class _Product:
                     acc = k.local(self.sum, 0, (height, width), name="acc")
                     left = self._left_value(batch, m, k0)
                     tiles.multiply(k, acc, count, left, value, copy, ahead)
-                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, whole)
+                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0)
 
                 def tiles_of_rows(n, whole, k0=k0):
                     as_it_lies, ahead = self._right_value(right, n, n1, k0, whole)
@@ -440,11 +438,7 @@ class _Product:
                                 value = L.cast(right.buffer.load(at, n + j < n1), self.sum)
                                 factor = L.cast(left(i, kk), self.sum)
                                 k.assign(acc, i, j, L.fma(factor, value, acc[i, j]))
-                    columns = k.let(L.minimum(n1 - n, lanes), "columns")
-                    with k.if_(columns.eq(lanes)):
-                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, True)
-                    with k.else_():
-                        self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0, False)
+                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0)
 
     def _turned_tiles(self, acc, left, right, n, k0, full):
         """The part of a block of k that is whole square tiles of b."""
@@ -463,6 +457,18 @@ class _Product:
                     factor = L.cast(left(i, kk + r), self.sum)
                     with k.vector(0, lanes) as j:
                         k.assign(acc, i, j, L.fma(factor, tile[r, j], acc[i, j]))
+
+
+def _wider(e: L.Expr, itemsize: int) -> bool:
+    """Whether an expression computes with, or loads, elements wider than that (but indices)."""
+    own = e.dtype.itemsize > itemsize
+    if isinstance(e, L.Load):
+        return own or _wider(e.index, itemsize) or e.mask is not None and _wider(e.mask, itemsize)
+    if isinstance(e, L.Cast):
+        own |= e.args[0].dtype.itemsize > itemsize
+    elif e.dtype is L.int64:
+        own = False
+    return own or any(_wider(c, itemsize) for c in L.children(e))
 
 
 def direct_vectors(height: int, vector_bytes: int) -> int:
@@ -506,39 +512,40 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
     a_unit = _unit(a_strides, (m, k), "mk")
     b_unit = _unit(b_strides, (k, n), "kn")
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
-    variant, height = _variant(m, n, k, b_unit, shape, vector_bytes)
+    variant, height = _variant(batch, m, n, k, b_unit, vector_bytes)
     if swapped:
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
     form = Form(variant, d, a_unit, b_unit, height, swapped, vector_bytes)
-    rows, columns = _cuts(variant, height, batch, m, n, k, shape, threads)
+    rows, columns = _cuts(variant, height, batch, m, n, shape, threads)
     return Choice(form, rows, columns)
 
 
-def _variant(m, n, k, b_unit, shape, vector_bytes):
+def _variant(batch, m, n, k, b_unit, vector_bytes):
     """The variant and the height of its tile, from measurements."""
     heights = (1, 2, 4, 8) if vector_bytes == 64 else (1, 2, 4, 6)
     height = next((h for h in heights if m <= h), heights[-1])
     if b_unit == "k" and m <= heights[-1]:
         return "turned", height
-    # Masked loads, which direct's last columns need, are single instructions from AVX2 on.
-    if b_unit == "n" and vector_bytes >= 32 and m <= 192:
+    # Masked loads, which the last columns need, are single instructions from AVX2 on.
+    if b_unit == "n" and vector_bytes >= 32 and (m <= 256 or max(m, n, k) <= 384):
         return "direct" if m <= height else "copied", height
-    return ("grid" if m * n <= 256 * 512 else "rows"), 0
+    return "grid" if m <= 192 or batch > 1 and max(m, n) <= 512 else "rows", 0
 
 
-def _cuts(variant, height, batch, m, n, k, shape, threads):
-    """Rows and columns of a piece: enough pieces for the threads, whole tiles each."""
-    # A thread's share of the pieces, a few each so that none waits long for the last.
-    wanted = 1 if threads == 1 else 3 * threads
+def _cuts(variant, height, batch, m, n, shape, threads):
+    """Rows and columns of a piece: whole tiles, and some pieces for each thread."""
+    pieces = 1 if threads == 1 else 3 * threads
 
-    def cut(size, unit, pieces, most):
+    def cut(size, unit, pieces, most=1 << 30):
         return min(-(-max(size, 1) // (unit * pieces)) * unit, most // unit * unit)
 
     if variant == "rows":
-        return cut(m, shape.height, wanted, _ROWS), shape.width
-    pieces = max(1, wanted // max(batch, 1))
+        return cut(m, shape.height, pieces, 126), shape.width
+    pieces = max(1, pieces // max(batch, 1))
     if variant == "grid":
-        return cut(m, shape.height, 1, _ROWS), cut(n, shape.width, pieces, 512)
-    width = shape.lanes if variant == "turned" else 8 * shape.lanes
-    return cut(m, height, 1, 1 << 30), cut(n, width, pieces, 1 << 30)
+        return cut(m, shape.height, 1, 252), cut(n, shape.width, pieces, 512)
+    if variant == "turned":
+        return cut(m, height, 1), cut(n, shape.lanes, pieces)
+    # Strips of columns that are wide: each row of b is then read far enough ahead.
+    return cut(m, height, 1), cut(n, 8 * shape.lanes, pieces)

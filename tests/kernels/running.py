@@ -11,14 +11,14 @@ import numpy as np
 from facula.base.dtypes import bfloat16, float64
 from facula.codegen import Target, emit
 from facula.ir import loops as L
-from facula.runtime import host, jit, launch, threads
+from facula.runtime import host, jit, launch
 
 WIDTH = host.target().vector_bytes
 #: Threads that tests may use; per-thread scratch is allocated for so many.
 MOST_THREADS = 4
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _address(text, name):
     return jit.load(text, [name])[name]
 
