@@ -41,23 +41,23 @@ __all__ = [
 class _Plain(Module):
     """A function of the input alone."""
 
-    function = None
+    function: str
 
     def forward(self, input):
-        return self.function(input)
+        return getattr(F, self.function)(input)
 
 
 class _MaybeInplace(Module):
     """A function that may write over its input; ``inplace`` shows in the repr when set."""
 
-    function = None
+    function: str
 
     def __init__(self, inplace=False):
         super().__init__()
         self.inplace = inplace
 
     def forward(self, input):
-        return self.function(input, inplace=self.inplace)
+        return getattr(F, self.function)(input, inplace=self.inplace)
 
     def extra_repr(self):
         return "inplace=True" if self.inplace else ""
@@ -84,19 +84,19 @@ class Tanh(_Plain):
 class LogSigmoid(_Plain):
     """``log(sigmoid(x))``, exact where the sigmoid is near 0."""
 
-    function = staticmethod(F.logsigmoid)
+    function = "logsigmoid"
 
 
 class Softsign(_Plain):
     """``x / (1 + |x|)``."""
 
-    function = staticmethod(F.softsign)
+    function = "softsign"
 
 
 class Tanhshrink(_Plain):
     """``x - tanh(x)``."""
 
-    function = staticmethod(F.tanhshrink)
+    function = "tanhshrink"
 
 
 class ReLU(_MaybeInplace):
@@ -107,31 +107,31 @@ class ReLU(_MaybeInplace):
     [0.0, 2.0]
     """
 
-    function = staticmethod(F.relu)
+    function = "relu"
 
 
 class SELU(_MaybeInplace):
     """A scaled ELU whose outputs tend to mean 0 and variance 1 (Klambauer, 2017)."""
 
-    function = staticmethod(F.selu)
+    function = "selu"
 
 
 class SiLU(_MaybeInplace):
     """``x * sigmoid(x)``, also called swish."""
 
-    function = staticmethod(F.silu)
+    function = "silu"
 
 
 class Mish(_MaybeInplace):
     """``x * tanh(softplus(x))`` (Misra, 2019)."""
 
-    function = staticmethod(F.mish)
+    function = "mish"
 
 
 class Hardsigmoid(_MaybeInplace):
     """``relu6(x + 3) / 6``."""
 
-    function = staticmethod(F.hardsigmoid)
+    function = "hardsigmoid"
 
     def extra_repr(self):
         return ""
@@ -140,7 +140,7 @@ class Hardsigmoid(_MaybeInplace):
 class Hardswish(_MaybeInplace):
     """``x * relu6(x + 3) / 6`` (Howard, 2019)."""
 
-    function = staticmethod(F.hardswish)
+    function = "hardswish"
 
     def extra_repr(self):
         return ""
@@ -358,14 +358,14 @@ class Threshold(Module):
 class _AlongDim(Module):
     """A function along one dimension. Without ``dim`` the functional picks one, with a warning."""
 
-    function = None
+    function: str
 
     def __init__(self, dim=None):
         super().__init__()
         self.dim = dim
 
     def forward(self, input):
-        return self.function(input, self.dim)
+        return getattr(F, self.function)(input, self.dim)
 
     def extra_repr(self):
         return f"dim={self.dim}"
@@ -379,19 +379,19 @@ class Softmax(_AlongDim):
     [[0.25, 0.25, 0.25, 0.25]]
     """
 
-    function = staticmethod(F.softmax)
+    function = "softmax"
 
 
 class Softmin(_AlongDim):
     """The softmax of ``-x`` along ``dim``."""
 
-    function = staticmethod(F.softmin)
+    function = "softmin"
 
 
 class LogSoftmax(_AlongDim):
     """The logarithm of the softmax along ``dim``, exact where that is small."""
 
-    function = staticmethod(F.log_softmax)
+    function = "log_softmax"
 
 
 class Softmax2d(Module):

@@ -133,7 +133,7 @@ class _ConvNd(Module):
 class _Conv(_ConvNd):
     """A convolution; ``convolve`` is the functional of its number of dimensions."""
 
-    convolve = None
+    convolve: str
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class _Conv(_ConvNd):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._pad_amounts, mode=self.padding_mode)
             padding = 0
-        return self.convolve(
+        return getattr(F, self.convolve)(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
@@ -196,7 +196,7 @@ class Conv1d(_Conv):
     """
 
     n_dims = 1
-    convolve = staticmethod(F.conv1d)
+    convolve = "conv1d"
 
 
 class Conv2d(_Conv):
@@ -212,7 +212,7 @@ class Conv2d(_Conv):
     """
 
     n_dims = 2
-    convolve = staticmethod(F.conv2d)
+    convolve = "conv2d"
 
 
 class Conv3d(_Conv):
@@ -227,13 +227,13 @@ class Conv3d(_Conv):
     """
 
     n_dims = 3
-    convolve = staticmethod(F.conv3d)
+    convolve = "conv3d"
 
 
 class _ConvTranspose(_ConvNd):
     """A transposed convolution; ``convolve`` is the functional of its number of dimensions."""
 
-    convolve = None
+    convolve: str
     transposed = True
 
     def __init__(
@@ -303,7 +303,7 @@ class _ConvTranspose(_ConvNd):
         return tuple(size - low for size, low in zip(sizes, smallest))
 
     def forward(self, input, output_size=None):
-        return self.convolve(
+        return getattr(F, self.convolve)(
             input,
             self.weight,
             self.bias,
@@ -334,7 +334,7 @@ class ConvTranspose1d(_ConvTranspose):
     """
 
     n_dims = 1
-    convolve = staticmethod(F.conv_transpose1d)
+    convolve = "conv_transpose1d"
 
 
 class ConvTranspose2d(_ConvTranspose):
@@ -346,7 +346,7 @@ class ConvTranspose2d(_ConvTranspose):
     """
 
     n_dims = 2
-    convolve = staticmethod(F.conv_transpose2d)
+    convolve = "conv_transpose2d"
 
 
 class ConvTranspose3d(_ConvTranspose):
@@ -358,4 +358,4 @@ class ConvTranspose3d(_ConvTranspose):
     """
 
     n_dims = 3
-    convolve = staticmethod(F.conv_transpose3d)
+    convolve = "conv_transpose3d"

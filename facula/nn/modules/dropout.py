@@ -14,7 +14,7 @@ __all__ = [
 
 
 class _Dropout(Module):
-    drop = None
+    drop: str
 
     def __init__(self, p=0.5, inplace=False):
         super().__init__()
@@ -24,7 +24,7 @@ class _Dropout(Module):
         self.inplace = inplace
 
     def forward(self, input):
-        return self.drop(input, self.p, self.training, self.inplace)
+        return getattr(F, self.drop)(input, self.p, self.training, self.inplace)
 
     def extra_repr(self):
         return f"p={self.p}, inplace={self.inplace}"
@@ -38,34 +38,34 @@ class Dropout(_Dropout):
     [1.0, 1.0, 1.0]
     """
 
-    drop = staticmethod(F.dropout)
+    drop = "dropout"
 
 
 class Dropout1d(_Dropout):
     """Drop whole channels of an input ``(N, C, L)`` or ``(C, L)``."""
 
-    drop = staticmethod(F.dropout1d)
+    drop = "dropout1d"
 
 
 class Dropout2d(_Dropout):
     """Drop whole channels of an input ``(N, C, H, W)`` or ``(C, H, W)``."""
 
-    drop = staticmethod(F.dropout2d)
+    drop = "dropout2d"
 
 
 class Dropout3d(_Dropout):
     """Drop whole channels of an input ``(N, C, D, H, W)`` or ``(C, D, H, W)``."""
 
-    drop = staticmethod(F.dropout3d)
+    drop = "dropout3d"
 
 
 class AlphaDropout(_Dropout):
     """Dropout for SELU networks: keeps mean and variance (Klambauer, 2017)."""
 
-    drop = staticmethod(F.alpha_dropout)
+    drop = "alpha_dropout"
 
 
 class FeatureAlphaDropout(_Dropout):
     """:class:`AlphaDropout` of whole channels."""
 
-    drop = staticmethod(F.feature_alpha_dropout)
+    drop = "feature_alpha_dropout"

@@ -27,7 +27,7 @@ __all__ = [
 
 
 class _MaxPool(Module):
-    pool = None
+    pool: str
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class _MaxPool(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input):
-        return self.pool(
+        return getattr(F, self.pool)(
             input,
             self.kernel_size,
             self.stride,
@@ -76,7 +76,7 @@ class MaxPool1d(_MaxPool):
         ceil_mode: round the output's size up.
     """
 
-    pool = staticmethod(F.max_pool1d)
+    pool = "max_pool1d"
 
 
 class MaxPool2d(_MaxPool):
@@ -87,18 +87,18 @@ class MaxPool2d(_MaxPool):
     (2, 16, 24, 15)
     """
 
-    pool = staticmethod(F.max_pool2d)
+    pool = "max_pool2d"
 
 
 class MaxPool3d(_MaxPool):
     """The maximum of each window of ``(N, C, D, H, W)`` or without N; see :class:`MaxPool1d`."""
 
-    pool = staticmethod(F.max_pool3d)
+    pool = "max_pool3d"
 
 
 class _MaxUnpool(Module):
     n_dims: int
-    unpool = None
+    unpool: str
 
     def __init__(self, kernel_size, stride=None, padding=0):
         super().__init__()
@@ -107,7 +107,9 @@ class _MaxUnpool(Module):
         self.padding = ntuple(padding, self.n_dims)
 
     def forward(self, input, indices, output_size=None):
-        return self.unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return getattr(F, self.unpool)(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -117,21 +119,21 @@ class MaxUnpool1d(_MaxUnpool):
     """Put values back where :class:`MaxPool1d` found them, zeros elsewhere."""
 
     n_dims = 1
-    unpool = staticmethod(F.max_unpool1d)
+    unpool = "max_unpool1d"
 
 
 class MaxUnpool2d(_MaxUnpool):
     """Put values back where :class:`MaxPool2d` found them, zeros elsewhere."""
 
     n_dims = 2
-    unpool = staticmethod(F.max_unpool2d)
+    unpool = "max_unpool2d"
 
 
 class MaxUnpool3d(_MaxUnpool):
     """Put values back where :class:`MaxPool3d` found them, zeros elsewhere."""
 
     n_dims = 3
-    unpool = staticmethod(F.max_unpool3d)
+    unpool = "max_unpool3d"
 
 
 class AvgPool1d(Module):
@@ -170,7 +172,7 @@ class AvgPool1d(Module):
 
 
 class _AvgPool(Module):
-    pool = None
+    pool: str
 
     def __init__(
         self,
@@ -190,7 +192,7 @@ class _AvgPool(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input):
-        return self.pool(
+        return getattr(F, self.pool)(
             input,
             self.kernel_size,
             self.stride,
@@ -214,17 +216,17 @@ class AvgPool2d(_AvgPool):
     (1, 3, 3, 4)
     """
 
-    pool = staticmethod(F.avg_pool2d)
+    pool = "avg_pool2d"
 
 
 class AvgPool3d(_AvgPool):
     """The mean of each window of ``(N, C, D, H, W)`` or without N; see :class:`AvgPool2d`."""
 
-    pool = staticmethod(F.avg_pool3d)
+    pool = "avg_pool3d"
 
 
 class _LPPool(Module):
-    pool = None
+    pool: str
 
     def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
         super().__init__()
@@ -234,7 +236,7 @@ class _LPPool(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input):
-        return self.pool(
+        return getattr(F, self.pool)(
             input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
         )
 
@@ -248,30 +250,30 @@ class _LPPool(Module):
 class LPPool1d(_LPPool):
     """``(sum of x^p)^(1/p)`` of each window of ``(N, C, L)``, p = ``norm_type``."""
 
-    pool = staticmethod(F.lp_pool1d)
+    pool = "lp_pool1d"
 
 
 class LPPool2d(_LPPool):
     """``(sum of x^p)^(1/p)`` of each window of ``(N, C, H, W)``, p = ``norm_type``."""
 
-    pool = staticmethod(F.lp_pool2d)
+    pool = "lp_pool2d"
 
 
 class LPPool3d(_LPPool):
     """``(sum of x^p)^(1/p)`` of each window of ``(N, C, D, H, W)``, p = ``norm_type``."""
 
-    pool = staticmethod(F.lp_pool3d)
+    pool = "lp_pool3d"
 
 
 class _AdaptiveAvgPool(Module):
-    pool = None
+    pool: str
 
     def __init__(self, output_size):
         super().__init__()
         self.output_size = output_size
 
     def forward(self, input):
-        return self.pool(input, self.output_size)
+        return getattr(F, self.pool)(input, self.output_size)
 
     def extra_repr(self):
         return f"output_size={self.output_size}"
@@ -280,7 +282,7 @@ class _AdaptiveAvgPool(Module):
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """Means of as many windows as the output is long, of ``(N, C, L)`` or ``(C, L)``."""
 
-    pool = staticmethod(F.adaptive_avg_pool1d)
+    pool = "adaptive_avg_pool1d"
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
@@ -293,17 +295,17 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     (1, 2, 5, 9)
     """
 
-    pool = staticmethod(F.adaptive_avg_pool2d)
+    pool = "adaptive_avg_pool2d"
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """:class:`AdaptiveAvgPool2d` for ``(N, C, D, H, W)``."""
 
-    pool = staticmethod(F.adaptive_avg_pool3d)
+    pool = "adaptive_avg_pool3d"
 
 
 class _AdaptiveMaxPool(Module):
-    pool = None
+    pool: str
 
     def __init__(self, output_size, return_indices=False):
         super().__init__()
@@ -311,7 +313,7 @@ class _AdaptiveMaxPool(Module):
         self.return_indices = return_indices
 
     def forward(self, input):
-        return self.pool(input, self.output_size, self.return_indices)
+        return getattr(F, self.pool)(input, self.output_size, self.return_indices)
 
     def extra_repr(self):
         return f"output_size={self.output_size}"
@@ -320,16 +322,16 @@ class _AdaptiveMaxPool(Module):
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """Maxima of as many windows as the output is long, of ``(N, C, L)`` or ``(C, L)``."""
 
-    pool = staticmethod(F.adaptive_max_pool1d)
+    pool = "adaptive_max_pool1d"
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Maxima of windows of ``(N, C, H, W)``, so that the output is ``output_size``."""
 
-    pool = staticmethod(F.adaptive_max_pool2d)
+    pool = "adaptive_max_pool2d"
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """:class:`AdaptiveMaxPool2d` for ``(N, C, D, H, W)``."""
 
-    pool = staticmethod(F.adaptive_max_pool3d)
+    pool = "adaptive_max_pool3d"
