@@ -10,6 +10,19 @@ import math
 
 from facula.base.dtypes import int64
 from facula.base.errors import ArgumentError, ShapeError, UnsupportedError, fail
+from facula.nn.composed import (  # noqa: F401  shown here
+    ctc_loss,
+    embedding_bag,
+    fold,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    unfold,
+)
+from facula.nn.interpolation import interpolate  # noqa: F401  shown here
 from facula.ops.activation import need_probability
 from facula.ops.registry import OPS
 from facula.tensor.functions import function_of, names_in
