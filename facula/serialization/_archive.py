@@ -196,10 +196,9 @@ class ArchiveReader:
             )
 
     def mapped(self, name: str) -> memoryview | None:
-        """A record's bytes without a copy or a check; None if the file is not mapped, or the
-        record begins where no vector of 8-byte elements may."""
+        """A record's bytes without a copy or a check; None if the file is not mapped."""
         record = self.record(name)
-        if self._map is None or record.offset % 8:
+        if self._map is None:
             return None
         return self._map[record.offset : record.offset + record.size]
 

@@ -12,11 +12,9 @@ from collections import Counter, OrderedDict
 
 from facula.base import dtypes
 from facula.base.device import device
-from facula.serialization import _rebuild
 from facula.serialization._storage import FileStorage
 from facula.serialization.errors import UnpicklingError
-from facula.tensor import Tensor
-from facula.tensor.meta import Size
+from facula.tensor import Size, Tensor, pickling
 
 #: PyTorch's classes of typed storages.
 STORAGES = {
@@ -97,7 +95,7 @@ def _check_storage(storage) -> None:
 
 def rebuild_parameter_with_state(data, requires_grad, backward_hooks, state):
     rebuild = importlib.import_module("facula.nn.parameter")._rebuild_parameter
-    return _rebuild.set_attributes(rebuild(data, requires_grad, backward_hooks), state)
+    return pickling.set_attributes(rebuild(data, requires_grad, backward_hooks), state)
 
 
 def check_key(key) -> None:
@@ -171,7 +169,7 @@ ALLOWED: dict[tuple[str, str], object] = {
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor_v1,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor_v2,
     ("torch._utils", "_rebuild_tensor_v3"): rebuild_tensor_v3,
-    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild.rebuild_from_type,
+    ("torch._tensor", "_rebuild_from_type_v2"): pickling.rebuild_from_type,
     ("torch._utils", "_rebuild_parameter"): "facula.nn.parameter:_rebuild_parameter",
     ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter_with_state,
     ("torch.nn.parameter", "Parameter"): "facula.nn.parameter:Parameter",

@@ -12,7 +12,6 @@ from types import FunctionType
 
 from facula.base.dtypes import dtype
 from facula.base.errors import ArgumentError, fail
-from facula.serialization import _rebuild
 from facula.serialization._globals import (
     STORAGE_OF,
     WRITTEN_AS,
@@ -21,8 +20,7 @@ from facula.serialization._globals import (
     rebuild_tensor_v2,
     rebuild_tensor_v3,
 )
-from facula.tensor import Tensor
-from facula.tensor.meta import Size
+from facula.tensor import Size, Tensor, pickling
 
 #: What PyTorch writes, and the newest that its reader of weights understands.
 PROTOCOL = 2
@@ -41,7 +39,8 @@ class ArchivePickler(pickle._Pickler):
     """Pickles one object; the storages it met are in :attr:`storages` afterwards.
 
     Attributes:
-        storages: ``{key: memoryview of bytes}``, in order of first meeting.
+        storages: ``{key: memoryview of bytes}``, in order of first meeting. They keep the
+            memory alive, so that its address may serve to know it again.
     """
 
     def __init__(self, file):
@@ -49,8 +48,6 @@ class ArchivePickler(pickle._Pickler):
         self.storages: dict[str, memoryview] = {}
         self._keys: dict[tuple[int, int], tuple[str, dtype]] = {}
         self._classes: dict[str, Named] = {}
-        # Keeps memory alive while its address serves as a key.
-        self._alive: list = []
 
     dispatch = pickle._Pickler.dispatch.copy()
 
@@ -83,7 +80,7 @@ class ArchivePickler(pickle._Pickler):
             state = getattr(obj, "__dict__", None)
             if type(obj) is Tensor and not state:
                 return function, args
-            return _rebuild.rebuild_from_type, (function, type(obj), args, state)
+            return pickling.rebuild_from_type, (function, type(obj), args, state)
         if isinstance(obj, dtype):
             return obj.name
         if type(obj) is Size:
@@ -104,13 +101,12 @@ class ArchivePickler(pickle._Pickler):
     def _storage(self, tensor):
         """The tensor's storage in the stream, and the dtype under which it was met first."""
         storage = tensor.untyped_storage()
-        identity = (storage.data_ptr(), storage.nbytes())
-        known = self._keys.get(identity) if storage.nbytes() else None
+        identity = (storage.ptr, storage.nbytes)
+        known = self._keys.get(identity) if storage.nbytes else None
         if known is None:
             known = (str(len(self.storages)), tensor.dtype)
             self._keys[identity] = known
-            self._alive.append(tensor)
-            self.storages[known[0]] = _rebuild.storage_bytes(tensor)
+            self.storages[known[0]] = memoryview(storage)
         key, first = known
         name = STORAGE_OF[first]
         # One object a class, so that the pickle's memo finds it again.

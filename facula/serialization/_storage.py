@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from facula.serialization._rebuild import check_layout, view
+from facula.runtime.storage import allocate
 from facula.serialization.errors import ArchiveError
-from facula.tensor import empty, frombuffer
+from facula.tensor.pickling import storage_over, tensor_over
 
 
 class FileStorage:
@@ -21,11 +21,7 @@ class FileStorage:
     def __init__(self, dtype, numel: int, location: str, memory=None):
         """``memory``: a writable buffer to share; without one, new memory is made."""
         self.dtype, self.numel, self.location = dtype, numel, location
-        if memory is None or numel == 0:
-            flat = empty(numel, dtype=dtype)
-        else:
-            flat = frombuffer(memory, dtype=dtype, count=numel)
-        self._flat = {dtype: flat}
+        self._block = allocate(self.nbytes) if memory is None else storage_over(memory)
 
     @property
     def nbytes(self) -> int:
@@ -33,7 +29,7 @@ class FileStorage:
 
     def buffer(self) -> memoryview:
         """The storage's bytes, writable."""
-        return self._flat[self.dtype].untyped_storage().buffer()[: self.nbytes]
+        return memoryview(self._block)
 
     def swap_bytes(self) -> None:
         """Turn elements of the other byte order into this machine's."""
@@ -47,17 +43,9 @@ class FileStorage:
         """A tensor over this storage.
 
         Raises:
-            ShapeError, ArgumentTypeError: the layout does not fit.
+            ShapeError, ArgumentTypeError, ArgumentError: the layout does not fit.
         """
-        check_layout("load", dtype.itemsize, self.nbytes, offset, size, stride)
-        flat = self._flat.get(dtype)
-        if flat is None:
-            # Another dtype over the same bytes.
-            count = self.nbytes // dtype.itemsize
-            memory = self.buffer()[: count * dtype.itemsize]
-            flat = frombuffer(memory, dtype=dtype) if count else empty(0, dtype=dtype)
-            self._flat[dtype] = flat
-        return view(flat, offset, size, stride, bool(requires_grad))
+        return tensor_over("load", self._block, dtype, offset, size, stride, requires_grad)
 
 
 def is_foreign(byte_order: str) -> bool:

@@ -15,9 +15,9 @@ from collections import Counter, OrderedDict
 from types import FunctionType
 
 from facula.base.errors import FaculaError
-from facula.serialization import _globals, _rebuild, _safe
+from facula.serialization import _globals, _safe
 from facula.serialization.errors import UnpicklingError
-from facula.tensor import Tensor
+from facula.tensor import Tensor, pickling
 
 _MARK = object()
 _HIGHEST_PROTOCOL = 5
@@ -394,7 +394,7 @@ def _build(self: Unpickler):
             raise UnpicklingError("load: the pickle sets a method of a dict")
         target.__dict__.update(state)
     elif isinstance(target, Tensor) and not _safe.is_listed(cls):
-        _rebuild.set_attributes(target, state)
+        pickling.set_attributes(target, state)
     elif not _safe.is_listed(cls):
         raise UnpicklingError(
             f"load: the pickle sets the state of a {cls.__name__}, which is not on the allow list"

@@ -23,10 +23,10 @@ from typing import NamedTuple
 from facula.base import dtypes
 from facula.base.device import device as make_device
 from facula.base.errors import ArgumentError, ArgumentTypeError, fail
-from facula.serialization import _rebuild
+from facula.ops.movement import contiguous_strides
 from facula.serialization._files import replacing
 from facula.serialization.errors import SafetensorError
-from facula.tensor import Tensor, empty, frombuffer
+from facula.tensor import Tensor, pickling
 
 __all__ = ["SafetensorError", "load", "load_file", "safe_open", "save", "save_file"]
 
@@ -81,7 +81,7 @@ def _layout(tensors, metadata) -> tuple[bytes, list[memoryview]]:
     pieces, at = [], 0
     for name in order:
         tensor = tensors[name].detach()
-        data = _rebuild.dense_bytes(tensor if tensor.is_contiguous() else tensor.contiguous())
+        data = pickling.dense_bytes(tensor if tensor.is_contiguous() else tensor.contiguous())
         end = at + len(data)
         header[name] = {
             "dtype": _NAMES[tensor.dtype],
@@ -208,25 +208,22 @@ def _entry(name: str, value) -> _Entry:
     known = _DTYPES.get(dtype) if isinstance(dtype, str) else None
     if known is None:
         _refuse(f"tensor {name!r} has dtype {dtype!r}; known are {', '.join(_DTYPES)}")
-    if len(offsets) != 2 or len(shape) > _rebuild.MAX_NDIM:
-        _refuse(f"tensor {name!r} needs two offsets and at most {_rebuild.MAX_NDIM} sizes")
+    if len(offsets) != 2 or len(shape) > pickling.MAX_NDIM:
+        _refuse(f"tensor {name!r} needs two offsets and at most {pickling.MAX_NDIM} sizes")
     begin, end = offsets
     if end - begin != prod(shape) * known.itemsize:
         _refuse(f"tensor {name!r}: {dtype} of shape {shape} does not have {end - begin} bytes")
-    if any(n >= 2**63 for n in shape):
+    # Also where one of the sizes is 0.
+    if prod(max(n, 1) for n in shape) * known.itemsize >= 2**63:
         _refuse(f"tensor {name!r}: the sizes {shape} are too large")
     return _Entry(known, tuple(shape), begin, end)
 
 
 def _tensor(buffer: memoryview, start: int, entry: _Entry):
-    """A tensor over its part of the buffer; moved to memory of its own if it is not aligned."""
-    if entry.begin == entry.end:
-        return empty(entry.shape, dtype=entry.dtype)
-    offset = start + entry.begin
-    data = buffer[offset : start + entry.end]
-    if offset % entry.dtype.itemsize:
-        data = memoryview(bytearray(data))
-    return frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+    """A tensor over its part of the buffer; copied out of it if it is not aligned."""
+    block = pickling.storage_over(buffer[start + entry.begin : start + entry.end])
+    stride = contiguous_strides(entry.shape)
+    return pickling.tensor_over("safetensors", block, entry.dtype, 0, entry.shape, stride)
 
 
 def _check_device(device) -> None:

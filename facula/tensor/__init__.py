@@ -1,6 +1,6 @@
 """Tensors as the user holds them: eager calls, views, changes in place, and the tape of gradients."""
 
-from facula.tensor import methods  # noqa: F401  attaches the methods
+from facula.tensor import methods, pickling  # noqa: F401  attach methods
 from facula.tensor.autograd_api import backward, grad
 from facula.tensor.creation import empty, tensor
 from facula.tensor.grad_mode import (

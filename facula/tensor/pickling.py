@@ -1,4 +1,4 @@
-"""Tensors to plain data and back: what pickles, process boundaries and archives have in common.
+"""Tensors to plain data and back: what pickles, process boundaries and files have in common.
 
 A tensor on the way is the bytes of a storage plus (dtype, offset, size, stride); here is the one
 place that checks these against each other, so that no file can make a view out of bounds.
@@ -6,25 +6,67 @@ place that checks these against each other, so that no file can make a view out 
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import warnings
 
 from facula.base.errors import ArgumentError, ArgumentTypeError, ShapeError, fail
-from facula.tensor import Tensor, empty, frombuffer
+from facula.runtime import storage
+from facula.tensor.meta import meta
+from facula.tensor.tensor import Tensor, wrap
 
 #: No array library of the field goes beyond 64 dimensions.
 MAX_NDIM = 64
 _MAX_NUMEL = 2**63 - 1
+#: Memory of others must suit every dtype.
+_ALIGNMENT = 8
 
 
-def check_layout(op: str, itemsize: int, nbytes: int, offset, size, stride) -> int:
-    """The number of elements of a view, once it is known to lie within ``nbytes``.
+def storage_over(buffer):
+    """A Storage over the memory of a buffer, which it keeps alive.
+
+    Memory that is read-only, or begins where no 8-byte element may, is copied.
+    """
+    memory = memoryview(buffer).cast("B")
+    if memory.nbytes == 0:
+        return storage.allocate(0)
+    if not memory.readonly:
+        # Holds the buffer as well as telling its address.
+        anchor = ctypes.c_char.from_buffer(memory)
+        if ctypes.addressof(anchor) % _ALIGNMENT == 0:
+            return storage.wrap(ctypes.addressof(anchor), memory.nbytes, anchor)
+    own = storage.allocate(memory.nbytes)
+    memoryview(own)[:] = memory
+    return own
+
+
+def tensor_over(op: str, block, dtype, offset, size, stride, requires_grad=False) -> Tensor:
+    """A leaf that shows the memory of a Storage.
+
+    Args:
+        op: who asks, for messages.
+        block: the Storage.
+        dtype: of the elements.
+        offset, size, stride: the layout, in elements.
+        requires_grad: whether it wants gradients.
 
     Raises:
-        ArgumentTypeError: anything but ints and tuples of ints.
-        ShapeError: negative or overflowing numbers, or an element out of the storage's bounds.
+        ArgumentTypeError: a layout of anything but ints.
+        ShapeError: negative or overflowing numbers, or an element outside of the storage.
+        ArgumentError: integers that require grad.
     """
     size, stride = tuple(size), tuple(stride)
+    check_layout(op, dtype.itemsize, block.nbytes, offset, size, stride)
+    if requires_grad and not dtype.is_floating_point:
+        fail(ArgumentError, op, f"a tensor of dtype {dtype.name} cannot require grad")
+    layout = meta(size, stride, dtype, bool(requires_grad))
+    if layout.numel == 0:
+        offset = 0
+    return wrap(layout, block.ptr + offset * dtype.itemsize, block)
+
+
+def check_layout(op: str, itemsize: int, nbytes: int, offset, size: tuple, stride: tuple) -> None:
+    """Raise unless all elements of a view lie within ``nbytes``; see :func:`tensor_over`."""
     for number in (offset, *size, *stride):
         if type(number) is not int:
             kind = type(number).__name__
@@ -36,8 +78,8 @@ def check_layout(op: str, itemsize: int, nbytes: int, offset, size, stride) -> i
     numel = 1
     for n in size:
         numel *= n
-    if numel > _MAX_NUMEL:
-        fail(ShapeError, op, f"size {size} has more than 2**63 - 1 elements")
+    if numel * itemsize > _MAX_NUMEL:
+        fail(ShapeError, op, f"size {size} has more than 2**63 - 1 bytes")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride))
     held = nbytes // itemsize
     if numel and last >= held:
@@ -47,39 +89,34 @@ def check_layout(op: str, itemsize: int, nbytes: int, offset, size, stride) -> i
             f"size {size}, stride {stride} and offset {offset} reach element {last} of a "
             f"storage of {held}",
         )
-    return numel
 
 
-def view(flat, offset, size, stride, requires_grad: bool):
-    """A leaf of the given layout over the elements of ``flat``; the layout has been checked."""
-    tensor = flat.detach().as_strided(tuple(size), tuple(stride), offset)
-    if requires_grad:
-        if not tensor.dtype.is_floating_point:
-            fail(ArgumentError, "load", f"a tensor of dtype {tensor.dtype} cannot require grad")
-        tensor.requires_grad_(True)
-    return tensor
+def is_dense(size, stride) -> bool:
+    """Whether the elements fill one block of memory without a gap or an overlap."""
+    expected = 1
+    for step, n in sorted((s, n) for n, s in zip(size, stride) if n != 1):
+        if step != expected:
+            return False
+        expected *= n
+    return True
+
+
+def dense_bytes(tensor) -> memoryview:
+    """The bytes of exactly the elements of a tensor that is dense: no copy."""
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    start = tensor.data_ptr() - tensor.untyped_storage().ptr
+    return memoryview(tensor.untyped_storage())[start : start + tensor.nbytes]
 
 
 def rebuild_tensor(buffer, dtype, offset, size, stride, requires_grad=False):
     """A tensor over the memory of ``buffer``; pickles of tensors call this.
 
-    Args:
-        buffer: bytes of a storage; read-only ones are copied, others are shared.
-        dtype: the dtype of the elements.
-        offset, size, stride: the layout, in elements.
-        requires_grad: as of the tensor that was pickled.
-
     Raises:
         ShapeError, ArgumentTypeError: the layout does not fit the buffer.
     """
-    memory = memoryview(buffer).cast("B")
-    if memory.readonly:
-        memory = memoryview(bytearray(memory))
-    numel = check_layout("unpickle", dtype.itemsize, memory.nbytes, offset, size, stride)
-    if numel == 0:
-        return view(empty(0, dtype=dtype), 0, size, stride, requires_grad)
-    flat = frombuffer(memory, dtype=dtype, count=memory.nbytes // dtype.itemsize)
-    return view(flat, offset, size, stride, requires_grad)
+    block = storage_over(buffer)
+    return tensor_over("unpickle", block, dtype, offset, size, stride, requires_grad)
 
 
 def rebuild_from_type(function, cls, args, state):
@@ -110,45 +147,24 @@ def set_attributes(tensor, state):
     return tensor
 
 
-def is_dense(size, stride) -> bool:
-    """Whether the elements fill one block of memory without a gap or an overlap."""
-    expected = 1
-    for step, n in sorted((s, n) for n, s in zip(size, stride) if n != 1):
-        if step != expected:
-            return False
-        expected *= n
-    return True
-
-
-def storage_bytes(tensor) -> memoryview:
-    """The bytes of the tensor's whole storage, shared."""
-    return tensor.untyped_storage().buffer()
-
-
-def dense_bytes(tensor) -> memoryview:
-    """The bytes of exactly the elements of a tensor that is dense: no copy."""
-    start, numel = tensor.storage_offset(), tensor.numel()
-    if numel == 0:
-        return memoryview(b"")
-    itemsize = tensor.dtype.itemsize
-    return storage_bytes(tensor)[start * itemsize : (start + numel) * itemsize]
-
-
 def reduce_tensor(tensor, protocol: int):
     """What ``Tensor.__reduce_ex__`` returns: only the elements that the tensor shows.
 
     From protocol 5 on the bytes are a ``PickleBuffer``, which goes out of band where the pickler
     has a ``buffer_callback``: no copy is made here then.
     """
-    size, stride, requires_grad = tuple(tensor.shape), tuple(tensor.stride()), tensor.requires_grad
+    size, stride = tuple(tensor.shape), tuple(tensor.stride())
     dense = tensor.detach()
     if not is_dense(size, stride):
         dense = dense.contiguous()
         stride = tuple(dense.stride())
     data = dense_bytes(dense)
     data = pickle.PickleBuffer(data) if protocol >= 5 else bytes(data)
-    args = (data, tensor.dtype, 0, size, stride, requires_grad)
+    args = (data, tensor.dtype, 0, size, stride, tensor.requires_grad)
     cls, state = type(tensor), getattr(tensor, "__dict__", None)
     if cls is Tensor and not state:
         return rebuild_tensor, args
     return rebuild_from_type, (rebuild_tensor, cls, args, state)
+
+
+Tensor.__reduce_ex__ = reduce_tensor
