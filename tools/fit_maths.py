@@ -145,6 +145,7 @@ def root(f):
     return lambda z: f(mp.sqrt(z))
 
 
+tanh_excess = root(lambda a: (mp.tanh(a) - a) / a**3)
 POLYNOMIALS = {
     "exp": (lambda r: (mp.expm1(r) - r) / r**2, -H, H, lambda r: r**2 / mp.exp(r), 5, 11),
     "exp2": (
@@ -153,8 +154,11 @@ POLYNOMIALS = {
     "log": (logarithm(mp.e), LO, HI, lambda t: t**2 / mp.log1p(t), 10, 22),
     "log2": (logarithm(2), LO, HI, lambda t: t**2 / mp.log1p(t), 10, 21),
     "log10": (logarithm(10), LO, HI, lambda t: t**2 / mp.log1p(t), 10, 21),
-    "tanh": (root(lambda a: (mp.tanh(a) - a) / a**3), 1e-20, mp.mpf("0.3026"),
-             root(lambda a: a**3 / mp.tanh(a)), 5, 12),
+    "tanh": (tanh_excess, 1e-20, 1.376**2, root(lambda a: a**3 / mp.tanh(a)), 9, 0),
+    "tanh_": (tanh_excess, 1e-20, 0.3026, root(lambda a: a**3 / mp.tanh(a)), 0, 12),
+    # The fourth root of 1 - tanh.
+    "tanh_root": (lambda a: (1 - mp.tanh(a)) ** 0.25, 1.374, 9.02,
+                  lambda a: 4 * (1 - mp.tanh(a)) ** 0.75 / mp.tanh(a), 11, 0),
     "sin": (root(lambda r: (mp.sin(r) - r) / r**3), 0, Q,
             root(lambda r: r**3 / mp.sin(r)), 4, 7),
     # log2 and exp2 for powers of float32, computed in float64.

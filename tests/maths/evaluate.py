@@ -205,7 +205,7 @@ def compile(build, *dtypes, lanes=None, machine=None):
         function(*(a.ctypes.data for a in arrays), out.ctypes.data, arrays[0].size)
         return out[:n]
 
-    run.text = text_of(expr, params, lanes)
+    run.text, run.native = text_of(expr, params, lanes), function
     return run
 
 

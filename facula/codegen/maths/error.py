@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facula.ir import loops as L
 
-from .exponential import exp_within
+from .exponential import exp_within, saturating
 from .logarithm import log
 from .parts import (
     INF,
@@ -13,7 +13,6 @@ from .parts import (
     constant,
     copysign,
     format_of,
-    horner,
     polynomial,
     sqrt,
 )
@@ -53,9 +52,7 @@ def erf(x):
     fmt = format_of(x)
     a = absolute(x)
     if fmt.bits == 32:
-        p = horner(at_most(a, 3.92), fmt.table("ERFC_ROOT"))
-        p = p * p
-        large = L.fma(-p, p, 1.0)
+        large = saturating(a, "ERFC_ROOT", 3.92)
     else:
         large = 1.0 - erfc_positive(at_most(a, 6.0))
     return copysign(L.select(a < 1.0, L.fma(erf_excess(x), x, x), large), x)

@@ -13,6 +13,7 @@ from .parts import (
     constant,
     copysign,
     format_of,
+    horner,
     polynomial,
     shift_left,
 )
@@ -59,9 +60,7 @@ def remainder(x, n, low=None):
 
 def exp_of_remainder(r):
     """exp(r) for |r| <= ln(2) / 2."""
-    square = r * r
-    p = polynomial(r, format_of(r).table("EXP"), square)
-    return L.fma(square, p, r) + 1.0
+    return L.fma(r, polynomial(r, (1.0, *format_of(r).table("EXP"))), 1.0)
 
 
 def exp_within(x, low=None):
@@ -114,18 +113,32 @@ def expm1(x):
     return L.select(absolute(x) < fmt.epsilon / 4, x, result)
 
 
+def saturating(a, table, top):
+    """1 - p(a)^4, where p is a polynomial for a <= ``top``.
+
+    The fourth root of what is missing to 1 is so flat that a short polynomial meets it, and the
+    errors of that hardly show in the result.
+    """
+    p = horner(at_most(a, top), format_of(a).table(table))
+    p = p * p
+    return L.fma(-p, p, 1.0)
+
+
 def tanh(x):
-    """An odd polynomial up to 0.55, and 1 - 2 / (exp(2 |x|) + 1) from there."""
+    """An odd polynomial near 0 and what is missing to 1 elsewhere."""
     fmt = format_of(x)
     square = x * x
-    small = L.fma(square * x, polynomial(square, fmt.table("TANH")), x)
     a = absolute(x)
-    # From here on the result rounds to 1.
-    y = at_most(a + a, {32: 19.0, 64: 40.0}[fmt.bits])
-    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias)
-    e = exp_of_remainder(remainder(y, n)) * power
-    large = 1.0 - constant(2.0, x) / (e + 1.0)
-    return copysign(L.select(a < 0.55, small, large), x)
+    small = L.fma(square * x, horner(square, fmt.table("TANH")), x)
+    if fmt.bits == 32:
+        split, large = 1.375, saturating(a, "TANH_ROOT", 9.02)
+    else:
+        # 2 / (exp(2 |x|) + 1); beyond 20 the result rounds to 1.
+        y = at_most(a + a, 40.0)
+        n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias)
+        e = exp_of_remainder(remainder(y, n)) * power
+        split, large = 0.55, 1.0 - constant(2.0, x) / (e + 1.0)
+    return copysign(L.select(a < split, small, large), x)
 
 
 def sinh_and_cosh(x):

@@ -39,14 +39,11 @@ def split_exponent(x):
 
 
 def normalised(x):
-    """``x`` with denormals brought into the normal range, and the exponent to add for that."""
+    """``x`` with denormals brought into the normal range, and how to take that out of exponents."""
     fmt = format_of(x)
     small = x < fmt.smallest_normal
     shift = float(fmt.mantissa + 1)
-    return (
-        L.select(small, x * 2.0**shift, x),
-        L.select(small, constant(-shift, x), constant(0.0, x)),
-    )
+    return L.select(small, x * 2.0**shift, x), lambda e: L.select(small, e - shift, e)
 
 
 def with_special(x, result):
@@ -59,9 +56,9 @@ def with_special(x, result):
 def logarithm(x, table, unit, per_octave):
     """log(x) in any base: ``unit`` is the logarithm of e in it, ``per_octave`` that of 2."""
     fmt = format_of(x)
-    scaled, shift = normalised(x)
+    scaled, unscale = normalised(x)
     e, m = split_exponent(scaled)
-    e = L.cast(e, fmt.dtype) + shift
+    e = unscale(L.cast(e, fmt.dtype))
     t = m - 1.0
     square = t * t
     p = polynomial(t, fmt.table(table), square)

@@ -81,8 +81,12 @@ def horner(x, coefficients):
 
 
 def polynomial(x, coefficients, square=None):
-    """``sum(c[k] * x**k)`` in two interleaved chains, so that half as many steps wait."""
-    if len(coefficients) < 4:
+    """``sum(c[k] * x**k)``, in two interleaved chains if it is long.
+
+    Two chains cost one multiplication more than one and wait half as long: short ones are better
+    off as they are, since other iterations fill the wait.
+    """
+    if x.dtype is float32 or len(coefficients) < 8:
         return horner(x, coefficients)
     square = square if square is not None else x * x
     return L.fma(horner(square, coefficients[1::2]), x, horner(square, coefficients[0::2]))

@@ -59,7 +59,7 @@ def log2_pair(a):
     With s = (m - 1) / (m + 1), log(m) = 2 s (1 + s^2 / 3 + s^4 / 5 + ...), where the sum is 1 and
     a little: only its first two terms need to be pairs.
     """
-    scaled, shift = normalised(a)
+    scaled, unscale = normalised(a)
     e, m = split_exponent(scaled)
     zero = constant(0.0, a)
     s = pair_quotient((m - 1.0, zero), fast_sum(constant(1.0, a), m))
@@ -71,7 +71,7 @@ def log2_pair(a):
     s = pair_product(s, tuple(constant(v, a) for v in WIDE.split(2 / LN2)))
     sw = pair_product(s, w)
     high, low = fast_sum(s[0], sw[0])
-    high, tail = exact_sum(L.cast(e, float64) + shift, high)
+    high, tail = exact_sum(unscale(L.cast(e, float64)), high)
     return fast_sum(high, tail + (low + (s[1] + sw[1])))
 
 

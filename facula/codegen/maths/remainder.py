@@ -28,9 +28,9 @@ from .parts import (
 def mantissa_and_exponent(a):
     """m in [1, 2) and the integer i, as a float, with a = m 2^i; a > 0, denormal or not."""
     fmt = format_of(a)
-    scaled, shift = normalised(a)
+    scaled, unscale = normalised(a)
     word = bits(scaled)
-    exponent = L.cast(shift_right(word, fmt.mantissa) - fmt.bias, fmt.dtype) + shift
+    exponent = unscale(L.cast(shift_right(word, fmt.mantissa) - fmt.bias, fmt.dtype))
     ones = fmt.bias << fmt.mantissa
     return L.bitcast(word & ((1 << fmt.mantissa) - 1) | ones, fmt.dtype), exponent
 

@@ -83,10 +83,9 @@ def mantissa_and_position(x):
     bounded = L.select(exponent < lowest, L.Const(lowest, fmt.integer), exponent)
     bounded = L.select(bounded < highest, bounded, L.Const(highest, fmt.integer))
     implicit = 1 << fmt.mantissa
+    m = (word & (implicit - 1)) | implicit
     # The uppermost binade has one bit more of M in place of a position more.
-    extra = L.select(exponent < highest + 1, L.Const(0, fmt.integer), L.Const(1, fmt.integer))
-    m = shift_left((word & (implicit - 1)) | implicit, extra)
-    return m, bounded - lowest
+    return L.select(exponent < highest + 1, m, m + m), bounded - lowest
 
 
 def quadrant_of(turns):
