@@ -30,7 +30,7 @@ def as_value(x) -> Value:
     if isinstance(x, Value):
         return x
     if isinstance(x, (bool, int, float)):
-        value = constant(value=x, dtype=D.of_scalar(x))
+        value = constant(value=x, dtype=D.float64 if isinstance(x, float) else D.of_scalar(x))
         value.weak = True
         return value
     raise ArgumentTypeError(f"expected a tensor or a number, got {type(x).__name__}")
@@ -74,11 +74,29 @@ def _fit(number, dtype):
 
 
 def promoted(*xs, floating=False) -> list[Value]:
-    """All operands as values of their common dtype (the default float, if ``floating`` asks)."""
+    """All operands as values of their common dtype (the default float, if ``floating`` asks).
+
+    Numbers among themselves stay numbers, in double precision, as they are in Python.
+    """
+    if all(not isinstance(x, Value) or x.weak for x in xs):
+        return _numbers(xs, floating)
     dtype = result_dtype(*xs)
     if floating and not dtype.is_floating_point:
         dtype = D.get_default_dtype()
     return [to(x, dtype) for x in xs]
+
+
+def _numbers(xs, floating):
+    values = [as_value(x) for x in xs]
+    kinds = {v.dtype.kind for v in values}
+    dtype = D.float64 if floating or "f" in kinds else D.int64 if "i" in kinds else D.bool_
+    result = []
+    for v in values:
+        if v.dtype is not dtype:
+            v = to(v, dtype)
+            v.weak = True
+        result.append(v)
+    return result
 
 
 def broadcast_shapes(*shapes, name="broadcast") -> tuple:

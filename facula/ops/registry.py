@@ -59,6 +59,9 @@ class Primitive:
         if program is None:
             return _eager(self, inputs, params)
         outputs = program.apply(self, inputs, params, self.infer(*inputs, **params))
+        if self.kind == "pointwise" and all(v.weak for v in inputs):
+            for v in outputs:
+                v.weak = True
         return outputs[0] if len(outputs) == 1 else outputs
 
     def __repr__(self):

@@ -89,6 +89,8 @@ class Executable:
                 address_of(call.kernel)
         carrying = [i for i, lay in enumerate(self.layouts) if lay != "shape"]
         self.argument = {i: a for a, i in enumerate(carrying)}
+        self.tensors = [i for i in carrying if not self.inputs[i][2]]
+        self.numbers = [i for i in carrying if self.inputs[i][2]]
         fresh = [j for j, t in enumerate(self.into) if t is None]
         self.fresh = {j: f for f, j in enumerate(fresh)}
         self._lifetimes = self._temp_lifetimes()
@@ -108,38 +110,19 @@ class Executable:
             metas: the Meta of each fresh output.
             on_error: ``(node, dimension, args) -> raises``, for a check that failed.
         """
-        sizes = dict(symbols)
-        for i, own in enumerate(strides):
-            if own is not None:
-                sizes.update((f"t{i}d{d}", s) for d, s in enumerate(own))
-        offsets, shared = self._place_temps(sizes)
-        steps, per_thread, touched = [], 0, 0
-        for call in self.calls:
-            kernel, words, shared_used, thread_used = self._words(call, sizes, offsets, shared)
-            steps.append((address_of(kernel), words))
-            shared = max(shared, shared_used)
-            per_thread = max(per_thread, thread_used)
-        for _, words in steps:
-            if any(word[0] == "thread_work" for word in words):
-                words.append(("const", per_thread))  # the kernel's last word: thread_stride
-        outputs = []
-        for (dtype, shape), target_ in zip(self.compiled.outputs, self.into):
-            nbytes = dtype.itemsize
-            for n in shape:
-                nbytes *= dims.evaluate(n, sizes)
+        sizes = _all_sizes(symbols, strides)
+        steps, shared, per_thread = self._steps(sizes, self.argument)
+        outputs, touched = [], 0
+        for (dtype, shape), into in zip(self.compiled.outputs, self.into):
+            nbytes = dtype.itemsize * _count(shape, sizes)
             touched += nbytes
-            if target_ is None:
+            if into is None:
                 outputs.append((nbytes, metas[len(outputs)]))
-        for (dtype, shape, weak), layout in zip(self.inputs, self.layouts):
-            if not weak and layout != "shape":
-                count = dtype.itemsize
-                for n in shape:
-                    count *= dims.evaluate(n, sizes)
-                touched += count
+        touched += self._bytes_read(sizes)
         spec = launch.LaunchSpec(
             args=[self._kind(i) for i in self.argument],
             outputs=outputs,
-            steps=[launch.Step(address, words) for address, words in steps],
+            steps=_launch_steps(steps, per_thread),
             workspace=(shared, per_thread),
             mutated=sorted({self.argument[i] for i in self.into if i is not None}),
             release_gil=touched + shared >= RELEASE_BYTES,
@@ -147,6 +130,23 @@ class Executable:
             name=self.name,
         )
         return launch.build(spec)
+
+    def _steps(self, sizes, argument):
+        """(address, words) of each kernel, and the bytes of workspace they need."""
+        offsets, base = self._place_temps(sizes)
+        steps, shared, per_thread = [], base, 0
+        for call in self.calls:
+            kernel, words, used, thread_used = self._words(call, sizes, offsets, base, argument)
+            steps.append((address_of(kernel), words))
+            shared, per_thread = max(shared, used), max(per_thread, thread_used)
+        return steps, shared, per_thread
+
+    def _bytes_read(self, sizes):
+        return sum(
+            dtype.itemsize * _count(shape, sizes)
+            for (dtype, shape, weak), layout in zip(self.inputs, self.layouts)
+            if not weak and layout != "shape"
+        )
 
     def _kind(self, i):
         dtype, _, weak = self.inputs[i]
@@ -165,7 +165,7 @@ class Executable:
 
     # Words
 
-    def _words(self, call, sizes, offsets, shared):
+    def _words(self, call, sizes, offsets, shared, argument):
         values = {
             name: dims.evaluate(b[1], sizes) for name, b in call.bindings.items() if b[0] == "size"
         }
@@ -185,20 +185,20 @@ class Executable:
                     shared += nbytes
                 continue
             binding = call.bindings.get(p.name, ("size",))
-            words.append(self._word(binding, values.get(p.name), sizes, offsets))
+            words.append(self._word(binding, values.get(p.name), sizes, offsets, argument))
         return kernel, words, shared, thread_offset
 
-    def _word(self, binding, size, sizes, offsets):
+    def _word(self, binding, size, sizes, offsets, argument):
         if binding[0] == "size":
             return ("const", size)
         if binding[0] == "number":
-            return ("scalar", self.argument[binding[1]])
+            return ("scalar", argument[binding[1]])
         _, kind, number, offset = binding
         offset = dims.evaluate(offset, sizes)
         if kind == "temp":
             return ("work", offsets[number] + offset)
         if kind == "input":
-            return ("arg", self.argument[number], offset)
+            return ("arg", argument[number], offset)
         return ("out", self.fresh[number], offset)
 
     # Temporaries: first fit over the steps in which each is alive
@@ -225,6 +225,61 @@ class Executable:
             offsets[number] = offset
             total = max(total, offset + nbytes)
         return offsets, total
+
+
+def bind_many(jobs):
+    """One builtin that runs several Executables, all of whose outputs go into their inputs.
+
+    Args:
+        jobs: (executable, symbols, strides) each. Arguments of the builtin: the tensors of all
+            jobs in order, then the numbers, which all jobs share.
+    """
+    tensors = sum(len(job[0].tensors) for job in jobs)
+    steps, mutated, first = [], [], 0
+    shared = per_thread = touched = 0
+    for executable, symbols, strides in jobs:
+        argument = {i: first + k for k, i in enumerate(executable.tensors)}
+        argument.update((i, tensors + k) for k, i in enumerate(executable.numbers))
+        sizes = _all_sizes(symbols, strides)
+        own, used, thread_used = executable._steps(sizes, argument)
+        steps += own
+        shared, per_thread = max(shared, used), max(per_thread, thread_used)
+        touched += executable._bytes_read(sizes)
+        mutated += {argument[i] for i in executable.into if i is not None}
+        first += len(executable.tensors)
+    last = jobs[0][0]
+    spec = launch.LaunchSpec(
+        args=["tensor"] * tensors + [last._kind(i) for i in last.numbers],
+        outputs=[],
+        steps=_launch_steps(steps, per_thread),
+        workspace=(shared, per_thread),
+        mutated=sorted(mutated),
+        release_gil=touched >= RELEASE_BYTES,
+        name=last.name,
+    )
+    return launch.build(spec)
+
+
+def _all_sizes(symbols, strides) -> dict:
+    sizes = dict(symbols)
+    for i, own in enumerate(strides):
+        if own is not None:
+            sizes.update((f"t{i}d{d}", s) for d, s in enumerate(own))
+    return sizes
+
+
+def _count(shape, sizes) -> int:
+    count = 1
+    for n in shape:
+        count *= dims.evaluate(n, sizes)
+    return count
+
+
+def _launch_steps(steps, per_thread):
+    for _, words in steps:
+        if any(word[0] == "thread_work" for word in words):
+            words.append(("const", per_thread))  # the kernel's last word: thread_stride
+    return [launch.Step(address, words) for address, words in steps]
 
 
 def _aligned(nbytes: int) -> int:
