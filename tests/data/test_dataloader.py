@@ -19,8 +19,10 @@ from facula.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
+    default_collate,
     get_worker_info,
 )
 
@@ -104,6 +106,24 @@ def test_batches():
     order = SubsetRandomSampler([3, 1])
     assert sorted(sum(labels(DataLoader(Numbers(5), 1, sampler=order)), [])) == [1, 3]
     assert list(DataLoader([1, 2, 3], 2, collate_fn=sum)) == [3, 3]
+
+
+def test_rows_of_tensors_are_gathered_at_once():
+    data = TensorDataset(randint(0, 9, (10, 3)), randint(0, 9, (10,)))
+
+    class Doubled(TensorDataset):
+        def __getitem__(self, i):
+            return tuple(2 * t for t in super().__getitem__(i))
+
+    def collate(batch):
+        return default_collate(batch)
+
+    for source in (data, Subset(data, [7, -1, 3, 3, 0]), Doubled(*data.tensors)):
+        plain = DataLoader(source, 4, collate_fn=collate)
+        for fast, slow in zip(DataLoader(source, 4), plain, strict=True):
+            assert [t.tolist() for t in fast] == [t.tolist() for t in slow]
+    with pytest.raises(IndexError):
+        list(DataLoader(data, sampler=[10]))
 
 
 def test_shuffle():

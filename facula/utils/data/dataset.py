@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from facula.base.errors import ArgumentError, ArgumentTypeError, ShapeError, UnsupportedError, fail
-from facula.tensor import randperm
+from facula.tensor import randperm, tensor
 
 T = TypeVar("T", covariant=True)
 
@@ -54,13 +54,13 @@ class TensorDataset(Dataset):
     def __init__(self, *tensors):
         if not tensors or any(t.ndim == 0 for t in tensors):
             fail(ArgumentError, "TensorDataset", "expected tensors of at least one dimension")
-        sizes = [tensor.shape[0] for tensor in tensors]
+        sizes = [t.shape[0] for t in tensors]
         if len(set(sizes)) > 1:
             fail(ShapeError, "TensorDataset", f"first dimensions differ: {sizes}")
         self.tensors = tensors
 
     def __getitem__(self, index):
-        return tuple(tensor[index] for tensor in self.tensors)
+        return tuple(t[index] for t in self.tensors)
 
     def __len__(self):
         return self.tensors[0].shape[0]
@@ -115,6 +115,22 @@ def fetch_samples(dataset, indices: list) -> list:
             f"expected {len(indices)} samples, got {len(samples)}",
         )
     return samples
+
+
+def batch_maker(dataset):
+    """A function from a list of ints to what ``default_collate`` makes of the samples there, for
+    datasets that need not take the samples apart; None for all others."""
+    if hasattr(dataset, "__getitems__") and type(dataset) is not Subset:
+        return None
+    if isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is _ROW:
+        return lambda indices: [t[tensor(indices)] for t in dataset.tensors]
+    if type(dataset) is Subset:
+        make, chosen = batch_maker(dataset.dataset), dataset.indices
+        return make and (lambda indices: make([chosen[i] for i in indices]))
+    return None
+
+
+_ROW = TensorDataset.__getitem__
 
 
 class ConcatDataset(Dataset[T]):

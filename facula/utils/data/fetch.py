@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from facula.utils.data.dataset import IterableDataset, fetch_samples
+from facula.utils.data.collate import default_collate
+from facula.utils.data.dataset import IterableDataset, batch_maker, fetch_samples
 
 
 class EndOfData(Exception):
@@ -16,9 +17,13 @@ class MapFetcher:
 
     def __init__(self, dataset, batched: bool, collate_fn, drop_last: bool):
         self._dataset, self._batched, self._collate = dataset, batched, collate_fn
+        plain = batched and collate_fn is default_collate
+        self._make_batch = batch_maker(dataset) if plain else None
 
     def fetch(self, indices):
         """The batch at a list of indices, or the sample at one where there are no batches."""
+        if self._make_batch is not None and indices and all(type(i) is int for i in indices):
+            return self._make_batch(indices)
         if self._batched:
             return self._collate(fetch_samples(self._dataset, indices))
         return self._collate(self._dataset[indices])

@@ -13,7 +13,8 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from facula.tensor import manual_seed, set_num_threads
+from facula.runtime.threads import set_num_threads
+from facula.tensor import manual_seed
 from facula.utils.data.fetch import EndOfData, make_fetcher
 from facula.utils.data.transport import Sender
 from facula.utils.data.worker_info import WorkerInfo, set_worker_info
