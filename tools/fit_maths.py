@@ -122,7 +122,7 @@ def at_centre(a):
 # name -> (f, lo, hi, weight, number of coefficients for float32, for float64)
 H = LN2 / 2 * mp.mpf("1.002")
 LO, HI = mp.sqrt(mp.mpf("0.5")) - 1 - mp.mpf("1e-4"), mp.sqrt(2) - 1 + mp.mpf("1e-4")
-Q = (mp.pi / 4 * mp.mpf("1.001")) ** 2
+Q = (mp.pi / 4 * mp.mpf("1.015")) ** 2
 
 
 def rounded(value, bits):

@@ -299,16 +299,37 @@ def _transcendental(em, e, memo):
     key = e.name, dtype
     if key not in _LOWERED:
         holes = tuple(L.Var(f"a{i}", dtype) for i in range(len(args)))
-        _LOWERED[key] = holes, maths.lower(L.Op(e.name, holes, dtype))
-    holes, expression = _LOWERED[key]
+        lowered = maths.lower(L.Op(e.name, holes, dtype))
+        _LOWERED[key] = holes, maths.schedule(lowered)
+    holes, schedule = _LOWERED[key]
     saved = {h: em.vars.get(h) for h in holes}
     em.vars.update(zip(holes, args))
-    result = em.value(expression, {})
+    result = _scheduled(em, schedule, {})
     em.vars.update(saved)
     return casts.convert(em.w, result, e.dtype)
 
 
 _LOWERED: dict = {}
+
+
+def _scheduled(em, schedule, memo):
+    """The value of the last expression; the others come before what is made of them."""
+    for part in schedule:
+        result = em.value(part, memo)
+    return result
+
+
+def _rarely(em, e, memo):
+    cond, rare, common = e.args
+    cond, common = (em.vector(em.value(a, memo)) for a in (cond, common))
+
+    def run():
+        # A copy: what is computed in the branch exists only there.
+        value = _scheduled(em, maths.schedule(rare), dict(memo))
+        return [em.w.choose(cond, value, common)]
+
+    wanted = memory.any_lane(em.w, cond) if cond.lanes else cond
+    return em.w.branch(wanted, run, None, [common])[0]
 
 
 def _cast(em, e, memo):
@@ -335,6 +356,7 @@ _EXPRESSIONS = {
     L.Cast: _memoised(_cast),
     L.Load: _memoised(memory.load),
     L.Get: _get,
+    maths.Rarely: _memoised(_rarely),
 }
 
 

@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from facula.base.dtypes import bool_, float32, float64
+from facula.codegen.maths import Rarely
 from facula.ir import loops as L
 
 TYPES = {
@@ -91,6 +92,8 @@ class Text:
         source = e.args[0].dtype
         if isinstance(e, L.Cast):
             return self.cast(e, source, args[0])
+        if isinstance(e, Rarely):
+            e = L.select(*e.args)
         type_ = self.type(source)
         name, is_float = e.name, source.kind == "f"
         if name == "select":

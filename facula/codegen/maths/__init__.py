@@ -10,7 +10,9 @@ from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
 from . import arcs, error, exponential, gamma, logarithm, power, remainder, trigonometric
-from .parts import constant, sqrt
+from .parts import Rarely, constant, sqrt
+
+__all__ = ["Rarely", "lower", "schedule"]
 
 
 def rsqrt(x):
@@ -44,10 +46,29 @@ def lower(op: L.Op) -> L.Expr | None:
             widen). Its operands appear in the result as they are, possibly many times.
 
     Returns:
-        An expression of ops of ``loops.ARITHMETIC``, comparisons, ``select`` and casts. It is a
-        graph: sub-expressions are shared and are meant to be computed once.
+        An expression of ops of ``loops.ARITHMETIC``, comparisons, ``select``, casts and
+        :class:`Rarely`. It is a graph: sub-expressions are shared, meant to be computed once.
     """
     function = FUNCTIONS.get(op.name)
     if function is None or op.dtype not in (float32, float64):
         return None
     return function(*op.args)
+
+
+def schedule(e: L.Expr) -> tuple:
+    """The parts of an expression, each after its operands, the expression itself last.
+
+    Parts that only the rare side of a :class:`Rarely` needs are left out; that side has a schedule
+    of its own. Some expressions are too deep for recursion: fmod is a chain of hundreds.
+    """
+    done, order, stack = set(), [], [(e, False)]
+    while stack:
+        part, ready = stack.pop()
+        if ready:
+            order.append(part)
+        elif id(part) not in done:
+            done.add(id(part))
+            stack.append((part, True))
+            operands = part.args[::2] if isinstance(part, Rarely) else part.args
+            stack += [(x, False) for x in reversed(operands)]
+    return tuple(order)

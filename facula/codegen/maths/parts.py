@@ -16,6 +16,20 @@ from facula.ir import loops as L
 
 from . import coefficients
 
+
+class Rarely(L.Expr):
+    """``rare`` in the lanes where ``cond`` holds, else ``common``: a select with a branch.
+
+    What only ``rare`` needs is not computed unless some lane wants it, so that a long way for few
+    arguments costs the others nothing. The value is the same as that of a select.
+    """
+
+    __slots__ = ("args",)
+
+    def __init__(self, cond, rare, common):
+        self.args, self.dtype = (cond, rare, common), common.dtype
+
+
 INF = math.inf
 NAN = math.nan
 

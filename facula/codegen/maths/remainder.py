@@ -14,6 +14,7 @@ from .logarithm import normalised
 from .parts import (
     INF,
     NAN,
+    Rarely,
     absolute,
     bits,
     constant,
@@ -44,6 +45,16 @@ def times_power(x, exponent):
 
 
 def fmod(x, y):
+    """One division where the quotient is exact but for the last unit, long division elsewhere."""
+    a, b = absolute(x), absolute(y)
+    r = L.fma(-L.unary("trunc", a / b), b, a)
+    r = L.select(r < 0.0, r + b, r)
+    close = a < b * 2.0 ** (format_of(x).mantissa - 2)
+    r = copysign(L.select(a < b, a, r), x)
+    return Rarely(~close, long_division(x, y), r)
+
+
+def long_division(x, y):
     fmt = format_of(x)
     a, b = absolute(x), absolute(y)
     digits = fmt.mantissa - 5

@@ -9,6 +9,8 @@ product is kept in fixed point: two bits of quadrant, the rest its fraction.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from facula.base.dtypes import float32, float64, int32, int64
 from facula.ir import loops as L
 
@@ -17,6 +19,7 @@ from .parts import (
     INF,
     NAN,
     PI,
+    Rarely,
     absolute,
     bits,
     constant,
@@ -29,7 +32,8 @@ from .parts import (
     shift_right,
 )
 
-QUARTER_PI = float(PI / 4)
+#: Up to here three pieces of pi/2 are exact enough; by the size of the format.
+NEAR = {32: 1e5, 64: 1e9}
 MASK_32 = (1 << 32) - 1
 
 
@@ -144,66 +148,98 @@ def reduce_64(x):
     return *pair_product((high, low), half_pi), n
 
 
-def reduced(x):
-    """r, its low part, and n: |x| = r + n pi/2 with |r| <= pi/4."""
+def reduce_near(x):
+    """x minus a multiple n of pi/2, and n, for |x| up to NEAR: products with pieces of pi/2.
+
+    The first cancels without rounding, since what is left has the last place of pi/2's first piece
+    at the lowest; what it leaves is never so small that rounding after the second is felt.
+    """
+    fmt = format_of(x)
+    shifted = L.fma(x, fmt.round(2 / PI), fmt.magic)
+    n = shifted - fmt.magic
+    first, _ = fmt.split(PI / 2)
+    second, third = fmt.split(PI / 2 - Decimal(first))
+    r = L.fma(n, -third, L.fma(n, -second, L.fma(n, -first, x)))
+    return r, bits(shifted)
+
+
+def reduce_far(x):
+    """r as a pair and n modulo 4 for x of any size beyond 1, both with the sign of x."""
     high, low, n = reduce_32(x) if x.dtype is float32 else reduce_64(x)
-    a = absolute(x)
-    small = a < QUARTER_PI
-    zero = L.Const(0, n.dtype)
+    n = L.cast(n, format_of(x).integer)
+    negative = x < 0.0
     return (
-        L.select(small, a, high),
-        L.select(small, constant(0.0, x), low),
-        L.select(small, zero, n),
+        L.select(negative, -high, high),
+        L.select(negative, -low, low),
+        L.select(negative, -n, n),
     )
 
 
-def sine_and_cosine(r, low):
-    """Of the pair (r, low) within a little more than pi/4, each as a pair."""
+def sine_and_cosine(r, low=None):
+    """Of r, or of the pair (r, low), within a little more than pi/4; each as a pair."""
     fmt = format_of(r)
     square = r * r
     half = square * 0.5
     # The sum 1 - r^2/2 is kept exact, since its rounding would be among the larger errors.
     head = 1.0 - half
     cosine = L.fma(square * square, polynomial(square, fmt.table("COS")), (1.0 - head) - half)
-    sine = L.fma(square * r, polynomial(square, fmt.table("SIN")), low)
-    return (r, sine), (head, L.fma(-r, low, cosine))
+    sine = square * r * polynomial(square, fmt.table("SIN"))
+    if low is not None:
+        sine, cosine = sine + low, L.fma(-r, low, cosine)
+    return (r, sine), (head, cosine)
 
 
-def with_sign(value, sign_bits):
+def periodic(function):
+    """A function of n, sine and cosine of the reduced argument, as one of x."""
+
+    def whole(x):
+        r, n = reduce_near(x)
+        near = function(n, *sine_and_cosine(r))
+        *r, n = reduce_far(x)
+        far = function(n, *sine_and_cosine(*r))
+        a = absolute(x)
+        far = L.select(a < INF, far, constant(NAN, x))
+        return Rarely(L.compare("gt", a, NEAR[format_of(x).bits]), far, near)
+
+    return whole
+
+
+def turned(value, n):
+    """``value`` with its sign changed if the second bit of n is set."""
     fmt = format_of(value)
-    return L.bitcast(bits(value) ^ sign_bits, fmt.dtype)
+    return L.bitcast(bits(value) ^ shift_left(n & 2, fmt.bits - 2), fmt.dtype)
 
 
-def finite_only(x, result):
-    return L.select(absolute(x) < INF, result, constant(NAN, x))
+def exchanged(n, a, b):
+    """The pair ``b`` if n is odd, else ``a``."""
+    odd = (n & 1).ne(0)
+    return [L.select(odd, y, x) for x, y in zip(a, b)]
+
+
+@periodic
+def sine(n, sine, cosine):
+    high, low = exchanged(n, sine, cosine)
+    return turned(high + low, n)
+
+
+@periodic
+def cos(n, sine, cosine):
+    high, low = exchanged(n, cosine, sine)
+    return turned(high + low, n + 1)
+
+
+@periodic
+def tangent(n, sine, cosine):
+    above, below = exchanged(n, sine, cosine), exchanged(n, cosine, sine)
+    high, low = pair_quotient(fast_sum(*above), fast_sum(*below))
+    # tan(r + pi/2) = -1 / tan(r).
+    return turned(high + low, n + n)
 
 
 def sin(x):
-    fmt = format_of(x)
-    r, low, n = reduced(x)
-    sine, cosine = sine_and_cosine(r, low)
-    value = L.select((n & 1).ne(0), cosine[0] + cosine[1], sine[0] + sine[1])
-    sign = bits(x) ^ bits(absolute(x))
-    return finite_only(x, with_sign(value, sign ^ shift_left(n & 2, fmt.bits - 2)))
-
-
-def cos(x):
-    fmt = format_of(x)
-    r, low, n = reduced(x)
-    sine, cosine = sine_and_cosine(r, low)
-    value = L.select((n & 1).ne(0), sine[0] + sine[1], cosine[0] + cosine[1])
-    return finite_only(x, with_sign(value, shift_left((n + 1) & 2, fmt.bits - 2)))
+    # The sums make +0 of -0.
+    return L.select(x.eq(0.0), x, sine(x))
 
 
 def tan(x):
-    fmt = format_of(x)
-    r, low, n = reduced(x)
-    sine, cosine = sine_and_cosine(r, low)
-    odd = (n & 1).ne(0)
-    above = [L.select(odd, c, s) for s, c in zip(sine, cosine)]
-    below = [L.select(odd, s, c) for s, c in zip(sine, cosine)]
-    high, low = pair_quotient(fast_sum(*above), fast_sum(*below))
-    value = high + low
-    # tan(r + pi/2) = -1 / tan(r).
-    sign = bits(x) ^ bits(absolute(x))
-    return finite_only(x, with_sign(value, sign ^ shift_left(n & 1, fmt.bits - 1)))
+    return L.select(x.eq(0.0), x, tangent(x))
