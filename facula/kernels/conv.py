@@ -1,0 +1,464 @@
+"""Convolutions: ``y[n, o, q] = sum over c, t of x[n, c, q * stride + t * dilation - padding] * w[o, c, t]``.
+
+Three spatial dimensions; those of lower rank have size 1. Every result is a matrix product in
+disguise: pixels by output channels, summed over (input channel, tap). As in ``matmul`` a sum is a
+chain of fused multiply-adds in that order within each block of ``K_BLOCK`` terms, and the blocks'
+sums are added in order; nothing depends on the number of threads or on the batch.
+
+1. The weights are packed in panels of output channels, and the place of each term's input
+   relative to a pixel goes into a table.
+2. Threads take pieces of the output: an image, a group, some rows and columns. The input that a
+   piece needs is copied with its padding to where a tile's pixels lie side by side: with a stride
+   of 2, even and odd columns apart.
+3. Tiles of pixels by channels are summed over the table, transposed in registers and stored.
+
+The gradient with respect to the input is such a convolution too: of the output's gradient spread
+out by the stride, with the weights flipped and their channels exchanged. So is ``conv_transpose``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from facula.base.dtypes import dtype
+from facula.ir import loops as L
+from facula.kernels import tiles
+from facula.kernels.tiles import K_BLOCK, Source
+
+#: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
+#: padding, dilation and the input's spread; strides of x, w and y in elements. Numbers 0 to 2 are
+#: the spatial dimensions. ``w_base`` is where the weight of term 0 is, ``w_group`` from group to
+#: group, ``w_out`` and ``w_in`` from channel to channel. Channels of y and x of one group follow
+#: those of the one before; y's last stride is 1.
+SIZES = (
+    *("n", "groups", "c", "o"),
+    *(f"{name}{d}" for name in ("in", "kernel", "out") for d in range(3)),
+    *(f"{name}{d}" for name in ("stride", "padding", "dilation", "spread") for d in range(3)),
+    *("x_n", "x_c", "x_0", "x_1", "x_2"),
+    *("w_base", "w_group", "w_out", "w_in", "w_0", "w_1", "w_2"),
+    *("y_n", "y_c", "y_0", "y_1"),
+)
+CUTS = ("row_cut", "column_cut")
+#: Elements of a piece's input that stay in the second-level cache.
+_PIECE = 1 << 17
+
+
+class Form(NamedTuple):
+    """What a kernel is compiled for.
+
+    Attributes:
+        dtype: of x, w and y.
+        x_unit: whether x's last stride is 1.
+        flat: whether a channel's weights lie in the order of the terms, close together.
+        strided: whether the last stride may be other than 1.
+        spread: whether the input's spread may be other than 1; then ``strided`` is False.
+        vector_bytes: 16, 32 or 64.
+    """
+
+    dtype: dtype
+    x_unit: bool
+    flat: bool
+    strided: bool
+    spread: bool
+    vector_bytes: int
+
+    @property
+    def name(self) -> str:
+        flags = "".join(c for c, on in zip("ufsd", self[1:5]) if on)
+        return f"conv_{self.dtype.name}_{flags or 'x'}"
+
+
+def build(form: Form, epilogue=None) -> L.Kernel:
+    """The kernel: parameters x, w, y, those of ``SIZES`` and ``CUTS``, the epilogue's, scratch.
+
+    ``epilogue`` is called once with the builder and returns ``finish(value, place)``, which gives
+    the stored value from a sum and its index (n, o, q0, q1, q2).
+    """
+    return _Convolution(form, epilogue).kernel()
+
+
+def cost(sizes: dict, itemsize: int) -> tuple[int, int]:
+    """Floating-point operations, and bytes that must be moved at least."""
+    taps = sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"]
+    pixels = sizes["n"] * sizes["out0"] * sizes["out1"] * sizes["out2"]
+    inputs = sizes["n"] * sizes["in0"] * sizes["in1"] * sizes["in2"]
+    groups, c, o = sizes["groups"], sizes["c"], sizes["o"]
+    moved = groups * (inputs * c + pixels * o + c * o * taps)
+    return 2 * pixels * groups * o * c * taps, moved * itemsize
+
+
+class _Convolution:
+    """Writes one kernel."""
+
+    def __init__(self, form: Form, epilogue):
+        self.form = form
+        k = self.k = L.Builder(form.name)
+        self.sum = tiles.accumulator(form.dtype)
+        self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
+        self.y = k.buffer("y", form.dtype, "w")
+        self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
+        self.finish = epilogue(k) if epilogue else lambda value, place: value
+        self._scratch()
+
+    def three(self, name):
+        """The parameters of that name of the three dimensions."""
+        return [self.size[f"{name}{d}"] for d in range(3)]
+
+    def _scratch(self):
+        k, size, shape = self.k, self.size, self.shape
+        k0, k1, k2 = self.three("kernel")
+        _, s1, s2 = self.three("stride")
+        _, d1, d2 = self.three("dilation")
+        self.depth = size["c"] * k0 * k1 * k2
+        self.padded = tiles.round_up(self.depth, shape.lanes)
+        self.panels = L.idiv_ceil(size["o"], shape.width)
+        # A piece's input: [c, kernel0, height, phases of the columns, pitch].
+        self.height = (size["row_cut"] - 1) * s1 + (k1 - 1) * d1 + 1
+        across = (size["column_cut"] - 1) * s2 + (k2 - 1) * d2 + 1
+        self.pitch = L.idiv_ceil(across, s2) + shape.height
+        self.row = s2 * self.pitch
+        self.offsets = k.scratch("offsets", L.int64, self.depth)
+        panels = size["groups"] * self.panels * shape.width * self.padded
+        self.weights = k.scratch("weights", self.sum, panels)
+        piece = size["c"] * k0 * self.height * self.row
+        self.piece = k.scratch("piece", self.sum, piece, per_thread=True)
+        more = L.minimum((self.depth - 1) // K_BLOCK, 1)
+        columns = tiles.round_up(size["column_cut"], shape.height)
+        partial = size["row_cut"] * columns * shape.width * more
+        self.partial = k.scratch("partial", self.sum, partial, per_thread=True)
+        spill = tiles.round_up(shape.height, shape.lanes) * shape.width
+        self.spill = k.scratch("spill", self.sum, spill, per_thread=True)
+        self.columns = columns
+
+    def kernel(self) -> L.Kernel:
+        # What comes up again and again is computed once.
+        for name in ("depth", "padded", "panels", "height", "pitch", "row", "columns"):
+            setattr(self, name, self.k.let(getattr(self, name), name))
+        self._fill_offsets()
+        self._pack_weights()
+        self._pieces()
+        return self.k.kernel()
+
+    def _terms(self, c_lo, c_hi, write):
+        """Call ``write(term, c, t0, t1, t2)`` in loops over channels and taps."""
+        k, (k0, k1, k2) = self.k, self.three("kernel")
+        with k.serial(c_lo, c_hi) as c, k.serial(0, k0) as t0, k.serial(0, k1) as t1:
+            with k.serial(0, k2) as t2:
+                write(((c * k0 + t0) * k1 + t1) * k2 + t2, c, t0, t1, t2)
+
+    def _fill_offsets(self):
+        k, (k0, _, _), s2 = self.k, self.three("kernel"), self.size["stride2"]
+        _, d1, d2 = self.three("dilation")
+
+        def write(term, c, t0, t1, t2):
+            row = (c * k0 + t0) * self.height + t1 * d1
+            column = t2 * d2
+            if self.form.strided:
+                column = k.let(column % s2) * self.pitch + k.let(column // s2)
+            k.store(self.offsets, term, row * self.row + column)
+
+        self._terms(0, self.size["c"], write)
+
+    def _pack_weights(self):
+        k, size, width = self.k, self.size, self.shape.width
+        with k.parallel(0, size["groups"] * self.panels) as p:
+            first = k.let((p % self.panels) * width, "o")
+            base = k.let(size["w_base"] + (p // self.panels) * size["w_group"], "base")
+            at = k.let(p * width * self.padded, "at")
+            if self.form.flat:
+                source = Source(self.w, base, size["w_out"], None, size["o"], "k")
+                tiles.pack(
+                    k, source, self.weights, at, first, L.Const(0, L.int64), self.depth, width,
+                    self.shape,
+                )  # fmt: skip
+                return
+
+            def write(term, c, t0, t1, t2):
+                start = base + c * size["w_in"]
+                for t, name in ((t0, "w_0"), (t1, "w_1"), (t2, "w_2")):
+                    start = start + t * size[name]
+                with k.vector(0, width) as j:
+                    o = first + j
+                    value = self.w.load(start + o * size["w_out"], o < size["o"])
+                    k.store(self.weights, at + term * width + j, L.cast(value, self.sum))
+
+            self._terms(0, size["c"], write)
+
+    def _pieces(self):
+        k, size, shape = self.k, self.size, self.shape
+        rows, columns = size["row_cut"], size["column_cut"]
+        out0, out1, out2 = self.three("out")
+        down = k.let(L.idiv_ceil(out1, rows), "down")
+        across = k.let(L.idiv_ceil(out2, columns), "across")
+        with k.parallel(0, size["n"] * size["groups"] * out0 * down * across) as number:
+            rest, parts = number, []
+            for count in (across, down, out0, size["groups"]):
+                parts.append(k.let(rest % count, "part"))
+                rest = k.let(rest // count, "rest")
+            q2, q1, q0, group = parts
+            q2, q1 = k.let(q2 * columns, "q2"), k.let(q1 * rows, "q1")
+            high = k.let(L.minimum(out1 - q1, rows), "high")
+            wide = k.let(L.minimum(out2 - q2, columns), "wide")
+            self._copy_input(rest, group, q0, q1, q2)
+            with k.serial(0, self.panels) as p:
+                at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
+                o0 = k.let(p * shape.width, "o")
+                with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                    count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                    with k.serial(0, high) as r, k.serial(0, wide, shape.height) as j:
+                        left = k.let(wide - j, "left")
+                        place = rest, group, o0, q0, q1 + r, q2 + j
+                        self._tile(at, k0, count, r, j, left, place, shape.heights)
+
+    # The input
+
+    def _copy_input(self, n, group, q0, q1, q2):
+        """The input of a piece, with zeros where there is none."""
+        k, size = self.k, self.size
+        (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
+        kernel0, dilation0 = size["kernel0"], size["dilation0"]
+        with k.serial(0, size["c"]) as c, k.serial(0, kernel0) as t0:
+            with k.serial(0, self.height) as h:
+                at = k.let(((c * kernel0 + t0) * self.height + h) * self.row, "at")
+                i0, i1 = q0 * s0 + t0 * dilation0 - p0, q1 * s1 + h - p1
+                inside, (i0, i1) = self._inside(i0, i1)
+                channel = n * size["x_n"] + (group * size["c"] + c) * size["x_c"]
+                start = channel + i0 * size["x_0"] + i1 * size["x_1"]
+                with k.if_(inside):
+                    if self.form.spread:
+                        self._spread_row(at, k.let(start, "start"), q2)
+                    else:
+                        self._copy_row(at, k.let(start, "start"), q2)
+                with k.else_():
+                    self._zeros(at, 0, self.row)
+
+    def _inside(self, i0, i1):
+        """Whether a row of the padded, spread input is one of the input, and which."""
+        k, inside, found = self.k, None, []
+        for d, i in enumerate((i0, i1)):
+            i = k.let(i, "i")
+            spread = self.size[f"spread{d}"]
+            here = (i >= 0) & (i < self.size[f"in{d}"] * spread)
+            if self.form.spread:
+                here = here & (i % spread).eq(0)
+                i = k.let(L.maximum(i, 0) // spread, "i")
+            inside = here if inside is None else inside & here
+            found.append(i)
+        return inside, found
+
+    def _zeros(self, at, lo, hi):
+        with self.k.vector(lo, hi) as j:
+            self.k.store(self.piece, at + j, L.Const(0, self.sum))
+
+    def _read(self, index):
+        return L.cast(self.x[index], self.sum)
+
+    def _copy_row(self, at, start, q2):
+        """Columns q2 * stride - padding and on, each phase of the stride by itself."""
+        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
+        s2, p2, in2 = self.size["stride2"], self.size["padding2"], self.size["in2"]
+        first = k.let(q2 * s2 - p2, "first")
+
+        def phase(f):
+            lo = L.idiv_ceil(L.maximum(0 - first - f, 0), s2)
+            hi = L.idiv_ceil(L.maximum(in2 - first - f, 0), s2)
+            hi = k.let(L.minimum(hi, self.pitch), "hi")
+            lo = k.let(L.minimum(lo, hi), "lo")
+            to = at + f * self.pitch
+            self._zeros(to, 0, lo)
+            with k.vector(lo, hi) as j:
+                column = j * s2 + (first + f) if self.form.strided else j + first
+                column = column if step is None else column * step
+                k.store(self.piece, to + j, self._read(start + column))
+            self._zeros(to, hi, self.pitch)
+
+        if self.form.strided:
+            with k.serial(0, s2) as f:
+                phase(f)
+        else:
+            phase(L.Const(0, L.int64))
+
+    def _spread_row(self, at, start, q2):
+        """As the copy of a row, its columns ``spread`` apart and zeros between them."""
+        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
+        spread, p2, in2 = self.size["spread2"], self.size["padding2"], self.size["in2"]
+        self._zeros(at, 0, self.pitch)
+        first = k.let(q2 - p2, "first")
+        lo = k.let(L.idiv_ceil(L.maximum(first, 0), spread), "lo")
+        hi = L.minimum(L.idiv_ceil(L.maximum(first + self.pitch, 0), spread), in2)
+        with k.vector(lo, k.let(L.maximum(hi, lo), "hi")) as j:
+            column = j if step is None else j * step
+            k.store(self.piece, at + (j * spread - first), self._read(start + column))
+
+    # The tiles
+
+    def _tile(self, at, k0, count, r, j, left, place, heights):
+        """The lowest tile with ``left`` pixels, or the highest: summed and stored."""
+        k, (height, *taller) = self.k, heights
+        if taller:
+            with k.if_(left <= height):
+                self._sum_tile(at, k0, count, r, j, left, place, height)
+            with k.else_():
+                self._tile(at, k0, count, r, j, left, place, taller)
+            return
+        self._sum_tile(at, k0, count, r, j, left, place, height)
+
+    def _sum_tile(self, at, k0, count, r, j, left, place, height):
+        k, width = self.k, self.shape.width
+        acc = k.local(self.sum, 0, (height, width), name="acc")
+        base = k.let(r * self.size["stride1"] * self.row + j, "base")
+        start = k.let(at + k0 * width, "start")
+        tiles.multiply(
+            k, acc, count,
+            lambda i, kk: self.piece[base + self.offsets[k0 + kk] + i],
+            lambda kk, lane: self.weights[start + kk * width + lane],
+        )  # fmt: skip
+        kept = (r * self.columns + j) * width
+
+        def over_tile(statement):
+            for i in range(height):
+                with k.vector(0, width) as lane:
+                    statement(i, lane, kept + i * width + lane)
+
+        with k.if_(k0.ne(0)):
+            over_tile(lambda i, lane, at: k.assign(acc, i, lane, self.partial[at] + acc[i, lane]))
+        with k.if_(k0 + K_BLOCK < self.depth):
+            over_tile(lambda i, lane, at: k.store(self.partial, at, acc[i, lane]))
+        with k.else_():
+            self._store_tile(acc, left, place)
+
+    def _store_tile(self, acc, left, place):
+        """Transpose a tile, that channels have pixels side by side, and store it."""
+        k, lanes, (height, width) = self.k, self.shape.lanes, acc.shape
+        n, group, o0, q0, q1, q2 = place
+        size = self.size
+        pitch = tiles.round_up(height, lanes).value
+        for first in range(0, height, lanes):
+            rows = min(lanes, height - first)
+            for vector in range(0, width, lanes):
+                tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+                for i in range(rows):
+                    with k.vector(0, lanes) as j:
+                        k.assign(tile, i, j, acc[first + i, vector + j])
+                k.transpose(tile)
+                for o in range(lanes):
+                    with k.vector(0, lanes) as j:
+                        k.store(self.spill, (vector + o) * pitch + first + j, tile[o, j])
+        columns = k.let(L.minimum(left, height), "columns")
+        with k.serial(0, L.minimum(size["o"] - o0, width)) as i:
+            o = k.let(group * size["o"] + o0 + i, "channel")
+            to = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"] + q2
+            to = k.let(to, "to")
+            with k.vector(0, columns) as j:
+                value = self.finish(self.spill[i * pitch + j], (n, o, q0, q1, q2 + j))
+                k.store(self.y, to + j, L.cast(value, self.form.dtype))
+
+
+# Sizes and cuts ---------------------------------------------------------------------------------
+
+
+def _numbered(name, values, fill):
+    """``{name0: .., name1: .., name2: ..}`` of the values of up to three dimensions, the last."""
+    values = (fill,) * (3 - len(values)) + tuple(values)
+    return {f"{name}{d}": v for d, v in enumerate(values)}
+
+
+def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> dict:
+    """Values of ``SIZES`` for a convolution; shapes may be of symbols.
+
+    Args:
+        x, w, y: shapes [n, c, *in], [o, c / groups, *kernel], [n, o, *out].
+        strides: of x, w and y.
+    """
+    x_strides, w_strides, y_strides = strides
+    rank = len(x) - 2
+    return {
+        "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
+        **_numbered("in", x[2:], 1), **_numbered("kernel", w[2:], 1),
+        **_numbered("out", y[2:], 1), **_numbered("stride", stride, 1),
+        **_numbered("padding", padding, 0), **_numbered("dilation", dilation, 1),
+        **_numbered("spread", (1,) * rank, 1),
+        "x_n": x_strides[0], "x_c": x_strides[1], **_numbered("x_", x_strides[2:], 0),
+        "w_base": 0, "w_group": y[1] // groups * w_strides[0], "w_out": w_strides[0],
+        "w_in": w_strides[1], **_numbered("w_", w_strides[2:], 0),
+        "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
+    }  # fmt: skip
+
+
+def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> dict:
+    """Values of ``SIZES`` for the gradient with respect to the input, which is written to y.
+
+    Args:
+        g, w, y: shapes [n, o, *out], [o, c / groups, *kernel], [n, c, *in].
+        strides: of g, w and y.
+    """
+    g_strides, w_strides, y_strides = strides
+    kernel = w[2:]
+    flipped = [-s for s in w_strides[2:]]
+    base = 0
+    for size, step in zip(kernel, w_strides[2:]):
+        base = base + (size - 1) * step
+    around = [d * (size - 1) - p for d, size, p in zip(dilation, kernel, padding)]
+    return {
+        "n": g[0], "groups": groups, "c": g[1] // groups, "o": w[1],
+        **_numbered("in", g[2:], 1), **_numbered("kernel", kernel, 1),
+        **_numbered("out", y[2:], 1), **_numbered("stride", (1,) * len(kernel), 1),
+        **_numbered("padding", around, 0), **_numbered("dilation", dilation, 1),
+        **_numbered("spread", stride, 1),
+        "x_n": g_strides[0], "x_c": g_strides[1], **_numbered("x_", g_strides[2:], 0),
+        "w_base": base, "w_group": g[1] // groups * w_strides[0], "w_out": w_strides[1],
+        "w_in": w_strides[0], **_numbered("w_", flipped, 0),
+        "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
+    }  # fmt: skip
+
+
+def _pair(y_strides):
+    """Strides of y's dimensions 0 and 1; the last one's is 1."""
+    three = (0, 0, 0, *y_strides[2:])[-3:]
+    return {"y_0": three[0], "y_1": three[1]}
+
+
+class Choice(NamedTuple):
+    """A form, and values for the size parameters that say how the work is cut."""
+
+    form: Form
+    row_cut: int
+    column_cut: int
+
+
+def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
+    """The form for a convolution of these sizes, and how to cut it.
+
+    Args:
+        sizes: numbers by the names of ``SIZES``.
+        threads: how many the cuts are meant for; they change no bit of the result.
+    """
+    taps = [sizes[f"kernel{i}"] for i in range(3)]
+    flat, expected = True, 1
+    for i, name in ((2, "w_2"), (1, "w_1"), (0, "w_0")):
+        flat = flat and (taps[i] == 1 or sizes[name] == expected)
+        expected *= taps[i]
+    flat = flat and (sizes["c"] == 1 or sizes["w_in"] == expected)
+    spread = any(sizes[f"spread{i}"] != 1 for i in range(3))
+    strided = sizes["stride2"] != 1
+    form = Form(d, sizes["x_2"] == 1 or sizes["in2"] == 1, flat, strided, spread, vector_bytes)
+    shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
+    rows, columns = _cuts(sizes, shape, threads)
+    return Choice(form, rows, columns)
+
+
+def _cuts(sizes, shape, threads):
+    out0, out1, out2 = (max(sizes[f"out{i}"], 1) for i in range(3))
+    channels = max(sizes["c"] * sizes["kernel0"], 1)
+    lines = max(sizes["kernel1"] * sizes["dilation1"], 1)
+    # As many columns as leave a piece of one row in the cache, then as many rows.
+    most = _PIECE // (channels * lines * sizes["stride2"]) // shape.height * shape.height
+    columns = min(out2, max(most, shape.height))
+    across = channels * (columns + shape.height) * sizes["stride2"]
+    rows = (_PIECE // across - lines) // sizes["stride1"] + 1
+    pieces = sizes["n"] * sizes["groups"] * out0 * -(-out2 // columns)
+    if threads > 1:
+        rows = min(rows, -(-out1 // max(1, 3 * threads // max(pieces, 1))))
+    rows = min(max(rows, 1), out1)
+    return -(-out1 // -(-out1 // rows)), columns
