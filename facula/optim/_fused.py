@@ -1,15 +1,17 @@
 """The one place where optimizers touch parameters.
 
 An optimizer is an update *rule*: a function of tensors and numbers, written for one parameter in
-plain arithmetic, that returns new values. :func:`apply` runs a rule over lists of parameters, so
-how that is done (a loop, or one kernel over all of them) is nobody else's business.
+plain arithmetic, that returns new values. :func:`apply` runs a rule over lists of parameters: one
+kernel, made of the rule when it is first used, over all of them in one native call.
 """
+
+from facula.tensor import multi
 
 __all__ = ["apply"]
 
 
 def apply(rule, tensors, scalars, flags):
-    """Update parameters and their state in place by ``rule``. Call it where gradients are off.
+    """Update parameters and their state in place by ``rule``.
 
     Args:
         rule: ``rule(param, grad, *state, **scalars, **flags)``, which returns the new values of
@@ -19,8 +21,4 @@ def apply(rule, tensors, scalars, flags):
         scalars: numbers by name that change from step to step, such as a learning rate.
         flags: booleans by name that choose the rule's branches, such as ``nesterov``.
     """
-    for values in zip(*tensors):
-        param, _, *state = values
-        results = rule(*values, **scalars, **flags)
-        for target, result in zip((param, *state), results):
-            target.copy_(result)
+    multi.update(rule, tensors, scalars, flags)
