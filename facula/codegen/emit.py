@@ -198,8 +198,12 @@ class Emitter:
 
     def carried(self, body) -> list:
         """Locals from outside that a body assigns; accumulators for those reduced into."""
-        assigned = self.analysis.of(body).assigned
-        return [self.accumulators.get(x, x) for x in assigned if x in self.locals]
+        facts = self.analysis.of(body)
+        return [
+            self.accumulators.get(x, x)
+            for x in facts.assigned
+            if x in self.locals and x not in facts.declared
+        ]
 
     def flat(self, names) -> list:
         """The registers of locals, one after the other."""
