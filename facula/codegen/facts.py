@@ -116,6 +116,7 @@ class VectorFacts:
                 self._widest(s.buffer.dtype)
             elif isinstance(s, L.Check):
                 self._value(s.cond)
+                self.cost += 8
             elif isinstance(s, L.While):
                 self._value(s.cond)
                 self._body(s.body)

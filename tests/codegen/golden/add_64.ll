@@ -1,0 +1,76 @@
+; kernel add(x: float32[] r, y: float32[] r, z: float32[] w, n: size)
+;   vector i0 in 0 .. n
+;     z[i0] = add(x[i0], y[i0])
+declare i64 @llvm.smin.i64(i64, i64)
+declare <16 x float> @llvm.masked.load.v16f32.p0(ptr, i32, <16 x i1>, <16 x float>)
+declare void @llvm.masked.store.v16f32.p0(<16 x float>, ptr, i32, <16 x i1>)
+define i64 @add(ptr %args) nounwind {
+entry:
+  %v1 = load ptr, ptr %args, align 8
+  %v2 = getelementptr i64, ptr %args, i64 1
+  %v3 = load ptr, ptr %v2, align 8
+  %v4 = getelementptr i64, ptr %args, i64 2
+  %v5 = load ptr, ptr %v4, align 8
+  %v6 = getelementptr i64, ptr %args, i64 3
+  %v7 = load i64, ptr %v6, align 8
+  %v8 = and i64 %v7, -64
+  %v9 = icmp slt i64 0, %v8
+  br i1 %v9, label %b10, label %b11
+b10:
+  %v13 = phi i64 [ 0, %entry ], [ %v38, %b10 ]
+  %v14 = getelementptr float, ptr %v1, i64 %v13
+  %v15 = load <16 x float>, ptr %v14, align 4
+  %v16 = getelementptr float, ptr %v3, i64 %v13
+  %v17 = load <16 x float>, ptr %v16, align 4
+  %v18 = fadd <16 x float> %v15, %v17
+  %v19 = getelementptr float, ptr %v5, i64 %v13
+  store <16 x float> %v18, ptr %v19, align 4
+  %v20 = getelementptr float, ptr %v14, i64 16
+  %v21 = load <16 x float>, ptr %v20, align 4
+  %v22 = getelementptr float, ptr %v16, i64 16
+  %v23 = load <16 x float>, ptr %v22, align 4
+  %v24 = fadd <16 x float> %v21, %v23
+  %v25 = getelementptr float, ptr %v19, i64 16
+  store <16 x float> %v24, ptr %v25, align 4
+  %v26 = getelementptr float, ptr %v14, i64 32
+  %v27 = load <16 x float>, ptr %v26, align 4
+  %v28 = getelementptr float, ptr %v16, i64 32
+  %v29 = load <16 x float>, ptr %v28, align 4
+  %v30 = fadd <16 x float> %v27, %v29
+  %v31 = getelementptr float, ptr %v19, i64 32
+  store <16 x float> %v30, ptr %v31, align 4
+  %v32 = getelementptr float, ptr %v14, i64 48
+  %v33 = load <16 x float>, ptr %v32, align 4
+  %v34 = getelementptr float, ptr %v16, i64 48
+  %v35 = load <16 x float>, ptr %v34, align 4
+  %v36 = fadd <16 x float> %v33, %v35
+  %v37 = getelementptr float, ptr %v19, i64 48
+  store <16 x float> %v36, ptr %v37, align 4
+  %v38 = add i64 %v13, 64
+  %v39 = icmp slt i64 %v38, %v8
+  br i1 %v39, label %b10, label %b11
+b11:
+  %v40 = sub i64 %v7, %v8
+  %v41 = icmp slt i64 %v8, %v7
+  br i1 %v41, label %b42, label %b43
+b42:
+  %v45 = phi i64 [ %v8, %b11 ], [ %v58, %b42 ]
+  %v46 = sub i64 %v7, %v45
+  %v47 = call i64 @llvm.smin.i64(i64 %v46, i64 16)
+  %v48 = trunc i64 %v47 to i32
+  %v49 = insertelement <16 x i32> poison, i32 %v48, i64 0
+  %v50 = shufflevector <16 x i32> %v49, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v51 = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>, %v50
+  %v52 = getelementptr float, ptr %v1, i64 %v45
+  %v53 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v52, i32 4, <16 x i1> %v51, <16 x float> zeroinitializer)
+  %v54 = getelementptr float, ptr %v3, i64 %v45
+  %v55 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v54, i32 4, <16 x i1> %v51, <16 x float> zeroinitializer)
+  %v56 = fadd <16 x float> %v53, %v55
+  %v57 = getelementptr float, ptr %v5, i64 %v45
+  call void @llvm.masked.store.v16f32.p0(<16 x float> %v56, ptr %v57, i32 4, <16 x i1> %v51)
+  %v58 = add i64 %v45, 16
+  %v59 = icmp slt i64 %v58, %v7
+  br i1 %v59, label %b42, label %b43
+b43:
+  ret i64 0
+}
