@@ -4,6 +4,7 @@
 %Holder = type { [$HEADER x i8], ptr, ptr }
 @launch_type = global ptr null
 @launch_method = global ptr null
+@launch_class = global ptr null
 @facula_threads = external global i64
 @facula_inflight = external global i64
 @_Py_NoneStruct = external global i64
@@ -30,6 +31,7 @@ declare i64 @PyBytes_Size(ptr)
 declare ptr @PyMem_Malloc(i64)
 declare void @PyMem_Free(ptr)
 declare ptr @PyErr_NoMemory()
+declare i32 @PyErr_BadArgument()
 declare void @PyObject_GC_UnTrack(ptr)
 declare void @PyObject_GC_Del(ptr)
 declare ptr @PyCFunction_NewEx(ptr, ptr, ptr)
@@ -83,6 +85,64 @@ free_both:
   br label %free_storage
 free_storage:
   call void @Py_DecRef(ptr %storage)
+  br label %fail
+fail:
+  ret ptr null
+}
+
+; share(tensor, meta, byte offset): a tensor over the same storage.
+define ptr @launch_share(ptr %module, ptr %args, i64 %nargs) {
+entry:
+  %class = load ptr, ptr @launch_class
+  %three = icmp eq i64 %nargs, 3
+  br i1 %three, label %look, label %wrong
+look:
+  %source = load ptr, ptr %args
+  %right = call i1 @is_tensor(ptr %source, ptr %class)
+  br i1 %right, label %read, label %wrong
+read:
+  %storage = call ptr @slot(ptr %source, i64 $SLOT_STORAGE)
+  %number = call ptr @slot(ptr %source, i64 $SLOT_PTR)
+  %no_storage = icmp eq ptr %storage, null
+  %no_number = icmp eq ptr %number, null
+  %without = or i1 %no_storage, %no_number
+  br i1 %without, label %wrong, label %add
+add:
+  %meta_arg = getelementptr ptr, ptr %args, i64 1
+  %meta = load ptr, ptr %meta_arg
+  %offset_arg = getelementptr ptr, ptr %args, i64 2
+  %offset_number = load ptr, ptr %offset_arg
+  %offset = call i64 @PyLong_AsLongLong(ptr %offset_number)
+  %start = call i64 @PyLong_AsLongLong(ptr %number)
+  %error = call ptr @PyErr_Occurred()
+  %odd = icmp ne ptr %error, null
+  br i1 %odd, label %fail, label %make
+make:
+  %bits = add i64 %start, %offset
+  %pointer = inttoptr i64 %bits to ptr
+  %address = call ptr @PyLong_FromVoidPtr(ptr %pointer)
+  %no_address = icmp eq ptr %address, null
+  br i1 %no_address, label %fail, label %object
+object:
+  %tensor = call ptr @PyType_GenericAlloc(ptr %class, i64 0)
+  %no_tensor = icmp eq ptr %tensor, null
+  br i1 %no_tensor, label %free, label %fill
+fill:
+  call void @Py_IncRef(ptr %storage)
+  call void @Py_IncRef(ptr %meta)
+  %storage_at = getelementptr i8, ptr %tensor, i64 $SLOT_STORAGE
+  store ptr %storage, ptr %storage_at
+  %address_at = getelementptr i8, ptr %tensor, i64 $SLOT_PTR
+  store ptr %address, ptr %address_at
+  %meta_at = getelementptr i8, ptr %tensor, i64 $SLOT_META
+  store ptr %meta, ptr %meta_at
+  $FILL_WITH_NONE
+  ret ptr %tensor
+free:
+  call void @Py_DecRef(ptr %address)
+  br label %fail
+wrong:
+  %raised = call i32 @PyErr_BadArgument()
   br label %fail
 fail:
   ret ptr null

@@ -141,7 +141,7 @@ class _Launcher:
         native.require_gil()
         self.cls = jit.immortal(cls)
         self.storage_type = storage.storage_type()
-        names = ["run", "new", "dealloc", "traverse", "type", "method"]
+        names = ["run", "new", "dealloc", "traverse", "type", "method", "share", "class"]
         found = jit.load(_text(_slot_offsets(cls)), [f"launch_{n}" for n in names], optimize=2)
         at = {n: found[f"launch_{n}"] for n in names}
         holder = native.make_type(
@@ -152,7 +152,9 @@ class _Launcher:
         )
         ctypes.c_void_p.from_address(at["type"]).value = id(holder)
         ctypes.c_void_p.from_address(at["method"]).value = native.method_def("launch", at["run"])
+        ctypes.c_void_p.from_address(at["class"]).value = id(cls)
         self.new = native.builtin("new_plan", at["new"])
+        self.share = native.builtin("share", at["share"])
 
 
 _OWN_SLOTS = ("_storage", "_ptr", "_meta")
@@ -175,6 +177,17 @@ def register_tensor(cls: type) -> type | None:
     before = _current[0].cls if _current else None
     _current[:] = [_launchers[cls]]
     return before
+
+
+def share():
+    """The builtin ``share(tensor, meta, byte_offset)``: a tensor over the same storage.
+
+    Raises:
+        UnsupportedError: no tensor class was registered.
+    """
+    if not _current:
+        fail(UnsupportedError, "share", "no tensor class", "call register_tensor first")
+    return _current[0].share
 
 
 def _slot_offsets(cls: type) -> dict[str, int]:

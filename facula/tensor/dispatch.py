@@ -19,7 +19,7 @@ from facula.tensor import plans, tape, views
 from facula.tensor.grad_mode import Recording, mode
 from facula.tensor.meta import contiguous
 from facula.tensor.tape import Backward
-from facula.tensor.tensor import Tensor, wrap
+from facula.tensor.tensor import Tensor
 from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 
 #: Plans kept at most, over all ops; then all are forgotten. Programs and kernels stay.
@@ -286,28 +286,32 @@ class Site:
         for node in routine.program.nodes:
             if node.op.name == "positions":
                 drawn = max(drawn, dims.product(concrete(node.params["shape"], symbols)))
-        return lambda *slots: inner(*slots, *generator.next(drawn))
+        return lambda *slots: inner(*slots, *signed(*generator.next(drawn)))
 
 
-def make_plan(site, s, routine, results, recording=True, args=None, extra=()):
+def signed(*words):
+    """64-bit words as the int64 numbers that kernels take."""
+    return [w - (1 << 64) if w >> 63 else w for w in words]
+
+
+def make_plan(site, s, routine, results, recording=True, args=None):
     """The plan for a routine and data, recorded if an input wants gradients."""
     metas = [None if type(x) in NUMBERS else x._meta for x in s.data]
     symbols = symbols_of(s.data)
     slots = [f"s{k}" for k in range(len(site.slots))] + ["r0", "r1"] * site.random
-    replaces = 0 if site.into == "self" else None
     wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
     if recording and wrt:
         variant = routine.record(wrt, symbols)
         if variant.given:
-            return _recorded_plan(site, s, variant, results, metas, symbols, slots, args, replaces)
+            return _recorded_plan(site, s, variant, results, metas, symbols, slots, args)
+    change = None
+    if site.into:
+        change = _change(site, metas, recording and metas[0].requires_grad, False)
     bound = plans.bind(routine, symbols, metas)
-    plan = plans.plain(bound, slots, s.expressions, results, wrap)
-    if replaces is not None:
-        return _in_place(site, plan, metas, constant=recording and metas[0].requires_grad)
-    return plan
+    return plans.plain(bound, slots, s.expressions, results, change)
 
 
-def _recorded_plan(site, s, variant, results, metas, symbols, slots, args, replaces):
+def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
     bound = plans.bind(variant.routine, symbols, metas, variant.requires)
     back = Backward(site.name, variant, symbols, metas, backward_plan)
     program = variant.routine.program
@@ -325,10 +329,11 @@ def _recorded_plan(site, s, variant, results, metas, symbols, slots, args, repla
             cell[0] = site.plan(given, recording=False)
         return cell[0](*now)
 
+    change = _change(site, metas, False, True) if site.into else None
     cell[1] = plans.recorded(
-        bound, slots, s.expressions, results, variant, other, back, tape, wrap, replaces
+        bound, slots, s.expressions, results, variant, other, back, tape, change
     )
-    return cell[1] if replaces is None else _in_place(site, cell[1], metas)
+    return cell[1]
 
 
 def _output_meta(v, symbols):
@@ -395,7 +400,7 @@ def _plan_backward(site, args, recording):
             return _recorded_backward(site, variant, results, metas, symbols, slots, data), ()
     bound = plans.bind(routine, symbols, metas, alias=True)
     fresh = tuple(k == "output" and bound.items[j][0] == "output" for k, j in results.items)
-    function = plans.plain(bound, slots, data, results, wrap)
+    function = plans.plain(bound, slots, data, results)
     return function, fresh
 
 
@@ -409,46 +414,40 @@ def _recorded_backward(site, variant, results, metas, symbols, slots, data):
             return with_extras(state, plan, now)
         return _plan_backward(site, now, False)[0](*now)
 
-    plan = plans.recorded(bound, slots, data, results, variant, other, back, tape, wrap)
+    plan = plans.recorded(bound, slots, data, results, variant, other, back, tape)
     return plan
 
 
 # In place --------------------------------------------------------------------------------------
 
 
-def _in_place(site, plan, metas, constant=False):
-    """A plan that changes its first argument, guarded against what must not be changed."""
-    name, own = site.name, metas[0]
+def _change(site, metas, forgets, recorded):
+    """How the first input is changed in place."""
+    own = metas[0]
     if any(n > 1 and s == 0 for n, s in zip(own.shape, own.strides)):
-        fail(AutogradError, name, "unsupported operation: more than one element of the written-to "
-             "tensor refers to a single memory location.",
+        fail(AutogradError, site.name, "unsupported operation: more than one element of the "
+             "written-to tensor refers to a single memory location.",
              "clone() the tensor before performing the operation")  # fmt: skip
-    several = any(m is not None for m in metas[1:])
-    check, rebase, start = views.check_in_place, views.rebase, tape.start
-
-    def in_place(x, *rest):
-        check(x, name)
-        if several:
-            rest = [apart(x, y) for y in rest]
-        plan(x, *rest)
-        if constant and mode.grad is not False:
-            # Nothing of the result depends on a former value that has a history.
-            rebase(x, start(tape.Constant(), ()), None)
-        return x
-
-    return in_place
+    constants = {
+        "check": views.check_in_place, "apart": apart, "name": site.name, "mode": mode,
+        "rebase": views.rebase, "constant": lambda: tape.start(tape.Constant(), ()),
+    }  # fmt: skip
+    return plans.Change(metas, constants, forgets, recorded)
 
 
-def apart(x, y):
-    """``y``, or a copy of it if writing ``x`` would change it under the kernel's hands."""
+def apart(x, y, always=False):
+    """``y``, or a copy of it if writing ``x`` would change it under the kernel's hands.
+
+    Elements that are read where they are written do no harm, but with ``always`` are copied too.
+    """
     if not isinstance(y, Tensor):
         if isinstance(y, (list, tuple)):
-            return type(y)(apart(x, z) for z in y)
+            return type(y)(apart(x, z, always) for z in y)
         return y
-    if y._storage is not x._storage or y is x:
+    if y._storage is not x._storage:
         return y
     a, b = x._meta, y._meta
-    if y._ptr == x._ptr and a.shape == b.shape and a.strides == b.strides:
+    if not always and y._ptr == x._ptr and a.shape == b.shape and a.strides == b.strides:
         return y
     if overlap(x, y):
         return tape.clone(y)

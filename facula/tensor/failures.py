@@ -13,29 +13,36 @@ def reporter(program, symbols, metas):
     first one that is out of range.
     """
     carrying = [i for i, m in enumerate(metas) if m != "shape"]
-    inputs = {id(v): a for a, v in enumerate(program.inputs[i] for i in carrying)}
+    places = {id(program.inputs[i]): a for a, i in enumerate(carrying)}
 
     def report(node, dimension, args):
-        name = node.op.name
         size = _size(node, dimension, symbols)
-        for v in node.inputs[1:]:
-            while v.node is not None and id(v) not in inputs and len(v.node.inputs) == 1:
-                v = v.node.inputs[0]
-            place = inputs.get(id(v))
-            if place is None or v.weak or v.dtype.kind not in "iu":
-                continue
-            for value in args[place].reshape(-1).tolist():
-                if size is not None and not -size <= value < size:
-                    fail(IndexRangeError, program.name, f"index {value} is out of bounds for "
-                         f"dimension {dimension} with size {size}")  # fmt: skip
-        fail(IndexRangeError, program.name, f"index out of range in dimension {dimension}"
-             + (f" with size {size}" if size is not None else "") + f" ({name})")  # fmt: skip
+        indices = [i for a in _integers_behind(node, places) for i in args[a].reshape(-1).tolist()]
+        wrong = [i for i in indices if not -size <= i < size] or [i for i in indices if i < 0]
+        which = f"index {wrong[0]}" if wrong else "an index"
+        fail(IndexRangeError, program.name, f"{which} is out of bounds for dimension {dimension} "
+             f"with size {size}")  # fmt: skip
 
     return report
+
+
+def _integers_behind(node, places):
+    """Argument numbers of the integer tensors that a node's indices are computed from."""
+    found, seen, stack = [], set(), list(node.inputs[1:])
+    while stack:
+        v = stack.pop()
+        if id(v) in seen:
+            continue
+        seen.add(id(v))
+        if id(v) in places and not v.weak and v.dtype.kind in "iu":
+            found.append(places[id(v)])
+        elif v.node is not None:
+            stack.extend(v.node.inputs)
+    return found
 
 
 def _size(node, dimension, symbols):
     shape = node.inputs[0].shape if node.inputs else ()
     if not isinstance(dimension, int) or dimension >= len(shape):
-        return None
+        return 0
     return concrete(shape[dimension], symbols)

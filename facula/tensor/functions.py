@@ -266,7 +266,7 @@ def _out_plan(site, args, outs):
     routine = Routine(program, [s.counted + k for k in range(len(outs))])
     bound = plans.bind(routine, symbols_of(s.data), metas)
     slots = [f"s{k}" for k in range(len(site.slots))] + [f"o{k}" for k in range(len(outs))]
-    return plans.plain(bound, slots, s.expressions, results, None)
+    return plans.plain(bound, slots, s.expressions, results)
 
 
 def _shape_of(item, program, symbols):

@@ -70,18 +70,23 @@ def bind(routine, symbols, metas, requires=(), alias=False) -> Bound:
     key = (layouts, tuple(computed))
     executable = routine.executables.get(key)
     if executable is None:
-        register_class()
+        share()
         executable = engine.Executable(_restricted(program, computed), layouts, targets)
         routine.executables[key] = executable
     strides = [None if m is None or m == "shape" else m.strides for m in metas]
-    function = executable.bind(symbols, strides, outs, on_error=reporter(program, symbols, metas))
+    report = reporter(executable.compiled.program, symbols, metas)
+    function = executable.bind(symbols, strides, outs, on_error=report)
     return Bound(function, items, len(outs))
 
 
 @lru_cache(1)
-def register_class() -> None:
-    """Tell the launcher of which class results are; once, before the first kernel."""
+def share():
+    """The builtin ``share(tensor, meta, byte_offset)``: a tensor over the same memory.
+
+    The first call also tells the launcher of which class results are.
+    """
     launch.register_tensor(Tensor)
+    return launch.share()
 
 
 def _restricted(program, computed):
@@ -149,8 +154,7 @@ def _results(bound, data, results, outputs):
         elif kind == "output":
             values.append(outputs[what])
         else:
-            values.append(f"wrap(C[{len(lines)}][0], {data[what[0]]}._ptr + C[{len(lines)}][1], "
-                          f"{data[what[0]]}._storage)")  # fmt: skip
+            values.append(f"share({data[what[0]]}, C[{len(lines)}][0], C[{len(lines)}][1])")
             lines.append((what[1], what[2]))
     return lines, values
 
@@ -174,70 +178,95 @@ def _packed(container, values):
     return f"cls({inside})" if hasattr(container, "_fields") else f"cls([{inside}])"
 
 
-def plain(bound, slots, data, results, wrap):
+def _function(slots, body, constants):
+    """The function of these parameters and statements, with constants by name."""
+    inner = "".join(f"        {line}\n" for line in body)
+    names = ", ".join(constants)
+    text = f"def make({names}):\n    def plan({', '.join(slots)}):\n{inner}    return plan\n"
+    return compiled(text)(*constants.values())
+
+
+def plain(bound, slots, data, results, change=None):
     """The plan that only computes.
 
     Args:
         slots: names of the plan's parameters.
-        data: expressions of the inputs that carry data, by input number.
+        data: expressions of the inputs, by number; None where an input carries no data.
+        change: how the first input is changed in place, if it is.
     """
     carried = [e for e in data if e is not None]
-    constants, values = _results(bound, data, results, [f"y{k}" for k in range(bound.computed)])
     whole = [f"y{k}" for k in range(bound.computed)]
-    same_args = carried == list(slots)
-    if same_args and values == whole and (
+    aliases, values = _results(bound, data, results, whole)
+    if change is None and carried == list(slots) and values == whole and (
         (results.container is None and len(whole) == 1)
         or (results.container is tuple and len(whole) > 1)
-    ):
+    ):  # fmt: skip
         return bound.launch
     lines, _ = _call(bound, carried)
-    body = "".join(f"        {line}\n" for line in lines)
-    text = (
-        f"def make(launch, wrap, cls, C):\n"
-        f"    def plan({', '.join(slots)}):\n{body}"
-        f"        return {_packed(results.container, values)}\n"
-        f"    return plan\n"
-    )
-    return compiled(text)(bound.launch, wrap, results.container, constants)
+    constants = {"launch": bound.launch, "share": share(), "cls": results.container, "C": aliases}
+    if change is not None:
+        lines = [*change.before(slots, data), *lines, *change.after(data)]
+        constants.update(change.constants)
+    body = [*lines, f"return {_packed(results.container, values)}"]
+    return _function(slots, body, constants)
 
 
-def recorded(bound, slots, data, results, recorded_, other, back, tape, wrap, replaces=None):
+class Change:
+    """The first input changed in place: what is checked before and done after.
+
+    Attributes:
+        metas: of the inputs.
+        constants: ``check``, ``apart``, ``rebase``, ``constant``, ``mode`` and ``name``.
+        forgets: the result depends on nothing that has a history, the input has one.
+        recorded: a node is made; operands that share the input's memory are always copied, so
+            that backward finds them as they were.
+    """
+
+    __slots__ = ("metas", "constants", "forgets", "recorded")
+
+    def __init__(self, metas, constants, forgets, recorded):
+        self.metas, self.constants = metas, constants
+        self.forgets, self.recorded = forgets, recorded
+
+    def before(self, slots, data):
+        """Statements ahead of the call."""
+        x = data[0]
+        check = f"check({x}, name)"
+        lines = [check if self.metas[0].requires_grad else f"if {x}._base is not None: {check}"]
+        for e, m in zip(data[1:], self.metas[1:]):
+            if m is not None and e in slots:
+                lines.append(f"if {e}._storage is {x}._storage: {e} = apart({x}, {e}, {self.recorded})")
+        for slot in slots:
+            if any(e.startswith(slot + "[") for e in data):
+                lines.append(f"{slot} = apart({x}, {slot}, {self.recorded})")
+        return lines
+
+    def after(self, data):
+        """Statements behind the call."""
+        if not self.forgets:
+            return []
+        return ["if mode.grad is not False:", f"    rebase({data[0]}, constant(), None)"]
+
+
+def recorded(bound, slots, data, results, variant, other, back, tape, change=None):
     """The plan that computes and records a node.
 
     Args:
-        recorded_: the :class:`tracing.Recorded` whose forward is bound.
+        variant: the :class:`tracing.Recorded` whose forward is bound.
         other: ``(state, *slots)``, called where ``mode.grad`` is not simply True.
         back: the :class:`tape.Backward` that nodes refer to.
         tape: the module of that name.
-        replaces: data index of the tensor that is changed in place, if one is.
+        change: how the first input is changed in place, if it is.
     """
     lines, names = _call(bound, [e for e in data if e is not None])
-    constants, values = _results(bound, data, results, names)
+    aliases, values = _results(bound, data, results, names)
     outputs = [_output_name(bound, j, data, names) for j in range(len(bound.items))]
-    before, saved, watched = [], [], []
-    kept_old = None
-    for source in recorded_.sources:
-        if source[0] == "input" and source[2]:
-            expression = data[source[1]]
-            if source[1] == replaces:
-                kept_old = "old"
-                expression = "old"
-            saved.append(expression)
-            watched.append((expression, source[1]))
-        elif source[0] == "output":
-            name = outputs[source[1]]
-            if source[1] < recorded_.real:
-                # A node that held its own result would never be freed by counting references.
-                saved.append(f"wrap({name}._meta, {name}._ptr, {name}._storage)")
-            else:
-                saved.append(name)
-            watched.append((name, None))
-    if kept_old:
-        before.append(f"old = clone({data[replaces]})")
-    numbers = back.numbers
-    versions = [f"{e}._storage.version" for e, i in watched if i is None or i not in numbers]
+    before = change.before(slots, data) if change else []
+    saved, versions, keeps_old = _saved(variant, data, outputs, back, change is not None)
+    if keeps_old:
+        before.append(f"old = clone({data[0]})")
     edges = []
-    for i in recorded_.wrt:
+    for i in variant.wrt:
         edges += [f"{data[i]}._grad_fn or {data[i]}", f"{data[i]}._output_nr"]
     body = [
         "state = mode.grad",
@@ -253,25 +282,43 @@ def recorded(bound, slots, data, results, recorded_, other, back, tape, wrap, re
         "node.order = order()",
         "node.hooks = None",
     ]
-    if replaces is None:
-        for j, needed in enumerate(recorded_.requires):
+    if change is not None:
+        body.append(f"rebase({data[0]}, node, {0 if variant.wrt[0] == 0 else None})")
+    else:
+        for j, needed in enumerate(variant.requires):
             if needed:
                 body.append(f"{outputs[j]}._grad_fn = node")
                 if j:
                     body.append(f"{outputs[j]}._output_nr = {j}")
-    else:
-        position = 0 if recorded_.wrt[0] == replaces else None
-        body.append(f"rebase({data[replaces]}, node, {position})")
     body.append(f"return {_packed(results.container, values)}")
-    inner = "".join(f"        {line}\n" for line in body)
-    text = (
-        "def make(launch, wrap, cls, C, mode, other, new, Node, back, order, clone, rebase):\n"
-        f"    def plan({', '.join(slots)}):\n{inner}    return plan\n"
-    )
-    return compiled(text)(
-        bound.launch, wrap, results.container, constants, tape.mode, other, object.__new__,
-        tape.ProgramNode, back, next_order, tape.clone, tape.rebase,
-    )  # fmt: skip
+    constants = {
+        "launch": bound.launch, "share": share(), "cls": results.container, "C": aliases,
+        "mode": tape.mode, "other": other, "new": object.__new__, "Node": tape.ProgramNode,
+        "back": back, "order": next_order, "clone": tape.clone, "rebase": tape.rebase,
+    }  # fmt: skip
+    if change is not None:
+        constants.update(change.constants)
+    return _function(slots, body, constants)
+
+
+def _saved(variant, data, outputs, back, changes):
+    """(expressions of what is saved, of the versions, whether the changed input's old value is)."""
+    saved, versions, keeps_old = [], [], False
+    for source in variant.sources:
+        if source[0] == "input" and source[2]:
+            expression = data[source[1]]
+            if changes and source[1] == 0:
+                keeps_old, expression = True, "old"
+            saved.append(expression)
+            if source[1] not in back.numbers:
+                versions.append(f"{expression}._storage.version")
+        elif source[0] == "output":
+            name = outputs[source[1]]
+            # A node that held its own result would never be freed by counting references.
+            real = source[1] < variant.real
+            saved.append(f"share({name}, {name}._meta, 0)" if real else name)
+            versions.append(f"{name}._storage.version")
+    return saved, versions, keeps_old
 
 
 def _tuple(expressions):

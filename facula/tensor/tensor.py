@@ -25,7 +25,8 @@ class Tensor:
     """
 
     # Beyond what their names say: ``_output_nr`` is None for 0; ``_base`` is the tensor whose
-    # memory this one shows, ``_view`` the movements that lead there; ``_views`` are weak
+    # memory this one shows, ``_view`` a chain (that of the view it was made from, movements) that
+    # leads there; ``_views`` are weak
     # references to the tensors that show this one's memory and whose history follows its own.
     __slots__ = (
         "_meta", "_ptr", "_storage", "_grad_fn", "_output_nr", "_grad", "_base", "_view", "_views",

@@ -9,7 +9,7 @@ well, which is what makes derivatives of any order one mechanism.
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import AutogradError, DtypeError, ShapeError, fail
+from facula.base.errors import AutogradError, DtypeError, FaculaError, ShapeError, fail
 from facula.autograd.reverse import derive
 from facula.ir import dims
 from facula.ir import program as P
@@ -200,6 +200,17 @@ def trace(name, fn, build, data, into="", concrete_sizes=False):
             last inputs, which ``fn`` does not see.
         concrete_sizes: sizes are ints, for what will run once, or without a kernel.
     """
+    try:
+        return _traced(name, fn, build, data, into, concrete_sizes)
+    except FaculaError:
+        if concrete_sizes:
+            raise
+    # Once more for the message: it is to show sizes, not symbols.
+    _traced(name, fn, build, data, into, True)
+    return fail(ShapeError, name, "holds for no sizes")
+
+
+def _traced(name, fn, build, data, into, concrete_sizes):
     program = Program(name)
     for i, x in enumerate(data):
         if type(x) in NUMBERS:

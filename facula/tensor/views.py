@@ -19,7 +19,7 @@ from facula.ops.movement import slice_
 from facula.tensor import tape
 from facula.tensor.grad_mode import mode
 from facula.tensor.meta import contiguous, meta
-from facula.tensor.plans import view_through
+from facula.tensor.plans import next_order, share, view_through
 from facula.tensor.tape import Node, edge, start
 from facula.tensor.tensor import Tensor, wrap
 from facula.tensor.tracing import trace
@@ -78,27 +78,38 @@ def place(g, movement):
 class View:
     """How one result of a view op is made of its input: a chain of movements of that meta."""
 
-    __slots__ = ("plain", "recorded", "offset", "chain", "title")
+    __slots__ = ("plain", "recorded", "offset", "chain", "title", "share")
 
     def __init__(self, own, new, offset, chain, title):
         self.plain, self.recorded = new, new.with_grad(own.requires_grad)
         self.offset, self.chain, self.title = offset, chain, title
+        self.share = share()
 
     def __call__(self, x) -> Tensor:
-        new = self.plain if mode.grad is False else self.recorded
-        y = wrap(new, x._ptr + self.offset, x._storage)
+        recording = mode.grad is not False
+        new = self.recorded if recording else self.plain
+        y = self.share(x, new, self.offset)
         base = x._base
         if base is None:
-            y._base, y._view = x, self.chain
-        else:
-            y._base, y._view = base, x._view + self.chain
-        if mode.grad is not False and new.dtype.kind == "f":
+            base = x
+        y._base, y._view = base, (x._view, self.chain)
+        if recording and new.dtype.kind == "f":
             if new.requires_grad:
-                node = start(ViewNode(), edge(x))
+                y._grad_fn = node = ViewNode()
+                node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
+                node.order, node.hooks = next_order(), None
                 node.chain, node.title = self.chain, self.title
-                y._grad_fn = node
             _follow(y._base, y)
         return y
+
+
+def _movements(x) -> tuple:
+    """All movements from the base of a view to the view."""
+    chains, link = [], x._view
+    while link is not None:
+        link, chain = link
+        chains.append(chain)
+    return tuple(movement for chain in reversed(chains) for movement in chain)
 
 
 def _follow(base, view):
@@ -179,11 +190,11 @@ def _view(own, chain, title):
 class CopySlices(Node):
     """A change in place of a part of ``base``: the part's node, and the rest passed through.
 
-    Its first edge is the base's former history; the others are those of the part's node, without
-    the part itself.
+    Its first edge is the base's former history, if it had one (``based``); the others are those
+    of the part's node, without the part itself.
     """
 
-    __slots__ = ("inner", "chain", "position")
+    __slots__ = ("inner", "chain", "position", "based")
 
     def apply(self, gs):
         whole = tape.clone(gs[0])
@@ -192,7 +203,7 @@ class CopySlices(Node):
         own = None if self.position is None else grads[self.position]
         tape.copy_(part, tape.zeros(part._meta) if own is None else own)
         rest = [g for i, g in enumerate(grads) if i != self.position]
-        return (whole, *rest), ()
+        return ((whole, *rest) if self.based else rest), ()
 
     def release(self):
         self.inner.release()
@@ -226,14 +237,14 @@ def rebase(x, node, position=0) -> None:
         x._meta = x._meta.with_grad(True)
         _refresh(x)
         return
-    outer, first = CopySlices(), (None, None)
-    if base._meta.requires_grad:
-        first = edge(base)
+    outer = CopySlices()
+    outer.based = base._meta.requires_grad
+    first = edge(base) if outer.based else ()
     rest = node.edges
     if position is not None:
         rest = rest[: 2 * position] + rest[2 * position + 2 :]
     start(outer, first + rest)
-    outer.inner, outer.chain, outer.position = node, x._view, position
+    outer.inner, outer.chain, outer.position = node, _movements(x), position
     base._grad_fn, base._output_nr = outer, None
     base._meta = base._meta.with_grad(True)
     _refresh(base, x)
@@ -248,7 +259,7 @@ def _refresh(base, changed=None):
     for view in views:
         if view is not None:
             node = start(ViewNode(), edge(base))
-            node.chain, node.title = view._view, "AsStridedBackward0"
+            node.chain, node.title = _movements(view), "AsStridedBackward0"
             view._grad_fn, view._output_nr = node, None
             view._meta = view._meta.with_grad(True)
 
