@@ -81,6 +81,12 @@ def _refuse_differentiable(name, defaults):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
+def _bucket(params, states, names):
+    """States, and the lists of tensors ``(params, grads, *state)``, of some parameters."""
+    columns = [[state[name] for state in states] for name in names]
+    return states, (params, [param.grad for param in params], *columns)
+
+
 class Optimizer:
     """Base of all optimizers.
 
@@ -255,35 +261,29 @@ class Optimizer:
         raise NotImplementedError
 
     def _buckets(self, group, names):
-        """Yield the parameters that have gradients, those whose numbers are equal together.
+        """The parameters that have gradients, those whose numbers are equal together.
 
         Numbers, such as the count of steps, are arguments of the rule and so must be the same for
         all parameters of one application.
 
-        Yields:
-            The states, dicts, and the tensors ``(params, grads, *state)``, lists with a state list
-            for each of ``names``.
+        Returns:
+            A list with, for each bucket, the states (dicts) and the tensors
+            ``(params, grads, *state)``, a list for each of ``names`` at the end.
         """
-        buckets = {}
-        numbers = self.number_state
-        for param in group["params"]:
-            gradient = param.grad
-            if gradient is None:
-                continue
-            state = self.state[param]
+        live = [param for param in group["params"] if param.grad is not None]
+        states = [self.state[param] for param in live]
+        for param, state in zip(live, states):
             if not state:
                 state.update(self._new_state(param, group))
-            key = tuple(state[name] for name in numbers)
-            bucket = buckets.get(key)
-            if bucket is None:
-                bucket = buckets[key] = ([], tuple([] for _ in range(len(names) + 2)))
-            states, tensors = bucket
-            states.append(state)
-            tensors[0].append(param)
-            tensors[1].append(gradient)
-            for entries, name in zip(tensors[2:], names):
-                entries.append(state[name])
-        return buckets.values()
+        keys = [tuple([state[name] for name in self.number_state]) for state in states]
+        if keys and keys.count(keys[0]) == len(keys):
+            return [_bucket(live, states, names)]
+        buckets = {}
+        for key, param, state in zip(keys, live, states):
+            params, entries = buckets.setdefault(key, ([], []))
+            params.append(param)
+            entries.append(state)
+        return [_bucket(params, entries, names) for params, entries in buckets.values()]
 
     # State dicts
 
