@@ -133,6 +133,9 @@ def test_weight_norm():
     ]
     layer(facula.ones(1, 3)).sum().backward()
     assert tuple(layer.parametrizations.weight.original0.grad.shape) == (2, 1)
+    older = {"weight_g": facula.ones(2, 1), "weight_v": facula.ones(2, 3), "bias": facula.ones(2)}
+    layer.load_state_dict(older)
+    np.testing.assert_allclose(layer.weight.tolist(), np.full((2, 3), 3**-0.5), rtol=1e-6)
 
 
 def test_spectral_norm():

@@ -187,6 +187,7 @@ class RNNBase(Module):
     def _run_layers(self, data, split, join, state):
         """Run all layers on ``data``; ``split`` makes it a list of steps, ``join`` undoes that."""
         finals = []
+        starts = list(zip(*(part.unbind(0) for part in state)))
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0:
                 data = F.dropout(data, self.dropout, self.training)
@@ -195,8 +196,7 @@ class RNNBase(Module):
             for direction in range(self._n_directions):
                 i = layer * self._n_directions + direction
                 step = self._step(self._weights(self._weight_names[i]))
-                start = tuple(part[i] for part in state)
-                outputs, final = _run(step, inputs, start, reverse=direction == 1)
+                outputs, final = _run(step, inputs, starts[i], reverse=direction == 1)
                 ways.append(join(outputs))
                 finals.append(final)
             data = ways[0] if len(ways) == 1 else cat(ways, dim=-1)

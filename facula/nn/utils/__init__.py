@@ -8,6 +8,7 @@ from facula.nn.utils.clip_grad import (
     get_total_norm,
 )
 from facula.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
+from facula.nn.utils.parametrizations import spectral_norm, weight_norm
 
 __all__ = [
     "clip_grad_norm_",
@@ -18,6 +19,8 @@ __all__ = [
     "parametrizations",
     "parametrize",
     "rnn",
+    "spectral_norm",
     "stateless",
     "vector_to_parameters",
+    "weight_norm",
 ]

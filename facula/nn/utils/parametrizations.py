@@ -40,7 +40,18 @@ def weight_norm(module, name="weight", dim=0):
     >>> tuple(layer.parametrizations.weight.original0.shape)
     (2, 1)
     """
-    return register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
+    register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
+
+    def take_older_names(state_dict, prefix, *rest):
+        """Files written before there were parametrizations say ``weight_g`` and ``weight_v``."""
+        older = f"{prefix}{name}_g", f"{prefix}{name}_v"
+        if all(key in state_dict for key in older):
+            for i, key in enumerate(older):
+                new = f"{prefix}parametrizations.{name}.original{i}"
+                state_dict[new] = state_dict.pop(key)
+
+    module._register_load_state_dict_pre_hook(take_older_names)
+    return module
 
 
 class _SpectralNorm(Module):
