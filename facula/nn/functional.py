@@ -183,7 +183,7 @@ def instance_norm(
     return y if bias is None else y + bias.view(shape)
 
 
-# Embeddings and attention --------------------------------------------------------------------------
+# Embeddings and attention -------------------------------------------------------------------------
 
 
 def embedding(
@@ -258,7 +258,7 @@ def one_hot(tensor, num_classes=-1):
     return _op("one_hot")(tensor, num_classes)
 
 
-# Rearranging ---------------------------------------------------------------------------------------
+# Rearranging --------------------------------------------------------------------------------------
 
 
 def channel_shuffle(input, groups):
