@@ -1,4 +1,4 @@
-"""Convolutions: ``y[n, o, q] = sum over c, t of x[n, c, q * stride + t * dilation - padding] * w[o, c, t]``.
+"""Convolutions: ``y[n, o, q] = sum of x[n, c, q * stride + t * dilation - padding] * w[o, c, t]``.
 
 Three spatial dimensions; those of lower rank have size 1. Every result is a matrix product in
 disguise: pixels by output channels, summed over (input channel, tap). As in ``matmul`` a sum is a
@@ -22,8 +22,10 @@ from typing import NamedTuple
 
 from facula.base.dtypes import dtype
 from facula.ir import loops as L
+from facula.ir.dims import same
 from facula.kernels import tiles
 from facula.kernels.tiles import K_BLOCK, Source
+from facula.kernels.windows import Windows
 
 #: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
 #: padding, dilation and the input's spread; strides of x, w and y in elements. Numbers 0 to 2 are
@@ -52,6 +54,7 @@ class Form(NamedTuple):
         flat: whether a channel's weights lie in the order of the terms, close together.
         strided: whether the last stride may be other than 1.
         spread: whether the input's spread may be other than 1; then ``strided`` is False.
+        vectors: of output channels in a tile, 1 or 2.
         vector_bytes: 16, 32 or 64.
     """
 
@@ -60,12 +63,13 @@ class Form(NamedTuple):
     flat: bool
     strided: bool
     spread: bool
+    vectors: int
     vector_bytes: int
 
     @property
     def name(self) -> str:
         flags = "".join(c for c, on in zip("ufsd", self[1:5]) if on)
-        return f"conv_{self.dtype.name}_{flags or 'x'}"
+        return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
 
 
 def build(form: Form, epilogue=None) -> L.Kernel:
@@ -87,78 +91,44 @@ def cost(sizes: dict, itemsize: int) -> tuple[int, int]:
     return 2 * pixels * groups * o * c * taps, moved * itemsize
 
 
-class _Convolution:
+class _Convolution(Windows):
     """Writes one kernel."""
 
     def __init__(self, form: Form, epilogue):
         self.form = form
         k = self.k = L.Builder(form.name)
         self.sum = tiles.accumulator(form.dtype)
-        self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        self.shape = tiles.shape_for(form.vector_bytes, self.sum)._replace(vectors=form.vectors)
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
         self.y = k.buffer("y", form.dtype, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
         self.finish = epilogue(k) if epilogue else lambda value, place: value
         self._scratch()
 
-    def three(self, name):
-        """The parameters of that name of the three dimensions."""
-        return [self.size[f"{name}{d}"] for d in range(3)]
-
     def _scratch(self):
         k, size, shape = self.k, self.size, self.shape
+        self.window_scratch(size["c"], shape.height)
         k0, k1, k2 = self.three("kernel")
-        _, s1, s2 = self.three("stride")
-        _, d1, d2 = self.three("dilation")
         self.depth = size["c"] * k0 * k1 * k2
         self.padded = tiles.round_up(self.depth, shape.lanes)
         self.panels = L.idiv_ceil(size["o"], shape.width)
-        # A piece's input: [c, kernel0, height, phases of the columns, pitch].
-        self.height = (size["row_cut"] - 1) * s1 + (k1 - 1) * d1 + 1
-        across = (size["column_cut"] - 1) * s2 + (k2 - 1) * d2 + 1
-        self.pitch = L.idiv_ceil(across, s2) + shape.height
-        self.row = s2 * self.pitch
-        self.offsets = k.scratch("offsets", L.int64, self.depth)
         panels = size["groups"] * self.panels * shape.width * self.padded
         self.weights = k.scratch("weights", self.sum, panels)
-        piece = size["c"] * k0 * self.height * self.row
-        self.piece = k.scratch("piece", self.sum, piece, per_thread=True)
         more = L.minimum((self.depth - 1) // K_BLOCK, 1)
-        columns = tiles.round_up(size["column_cut"], shape.height)
-        partial = size["row_cut"] * columns * shape.width * more
+        self.columns = tiles.round_up(size["column_cut"], shape.height)
+        partial = size["row_cut"] * self.columns * shape.width * more
         self.partial = k.scratch("partial", self.sum, partial, per_thread=True)
         spill = tiles.round_up(shape.height, shape.lanes) * shape.width
         self.spill = k.scratch("spill", self.sum, spill, per_thread=True)
-        self.columns = columns
 
     def kernel(self) -> L.Kernel:
         # What comes up again and again is computed once.
-        for name in ("depth", "padded", "panels", "height", "pitch", "row", "columns"):
+        for name in ("depth", "padded", "panels", "columns"):
             setattr(self, name, self.k.let(getattr(self, name), name))
-        self._fill_offsets()
+        self.fill_offsets(self.size["c"])
         self._pack_weights()
         self._pieces()
         return self.k.kernel()
-
-    def _terms(self, c_lo, c_hi, write):
-        """Call ``write(term, c, t0, t1, t2)`` in loops over channels and taps."""
-        k, (k0, k1, k2) = self.k, self.three("kernel")
-        with k.serial(c_lo, c_hi) as c, k.serial(0, k0) as t0, k.serial(0, k1) as t1:
-            with k.serial(0, k2) as t2:
-                write(((c * k0 + t0) * k1 + t1) * k2 + t2, c, t0, t1, t2)
-
-    def _fill_offsets(self):
-        k, (k0, _, _), s2 = self.k, self.three("kernel"), self.size["stride2"]
-        _, d1, d2 = self.three("dilation")
-
-        def write(term, c, t0, t1, t2):
-            row = (c * k0 + t0) * self.height + t1 * d1
-            column = t2 * d2
-            if self.form.strided:
-                column = k.let(column % s2) * self.pitch + k.let(column // s2)
-            k.store(self.offsets, term, row * self.row + column)
-
-        self._terms(0, self.size["c"], write)
 
     def _pack_weights(self):
         k, size, width = self.k, self.size, self.shape.width
@@ -183,7 +153,7 @@ class _Convolution:
                     value = self.w.load(start + o * size["w_out"], o < size["o"])
                     k.store(self.weights, at + term * width + j, L.cast(value, self.sum))
 
-            self._terms(0, size["c"], write)
+            self.terms(size["c"], write)
 
     def _pieces(self):
         k, size, shape = self.k, self.size, self.shape
@@ -200,7 +170,7 @@ class _Convolution:
             q2, q1 = k.let(q2 * columns, "q2"), k.let(q1 * rows, "q1")
             high = k.let(L.minimum(out1 - q1, rows), "high")
             wide = k.let(L.minimum(out2 - q2, columns), "wide")
-            self._copy_input(rest, group, q0, q1, q2)
+            self.copy_input(rest, group * size["c"], size["c"], q0, q1, q2)
             with k.serial(0, self.panels) as p:
                 at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
                 o0 = k.let(p * shape.width, "o")
@@ -210,86 +180,6 @@ class _Convolution:
                         left = k.let(wide - j, "left")
                         place = rest, group, o0, q0, q1 + r, q2 + j
                         self._tile(at, k0, count, r, j, left, place, shape.heights)
-
-    # The input
-
-    def _copy_input(self, n, group, q0, q1, q2):
-        """The input of a piece, with zeros where there is none."""
-        k, size = self.k, self.size
-        (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
-        kernel0, dilation0 = size["kernel0"], size["dilation0"]
-        with k.serial(0, size["c"]) as c, k.serial(0, kernel0) as t0:
-            with k.serial(0, self.height) as h:
-                at = k.let(((c * kernel0 + t0) * self.height + h) * self.row, "at")
-                i0, i1 = q0 * s0 + t0 * dilation0 - p0, q1 * s1 + h - p1
-                inside, (i0, i1) = self._inside(i0, i1)
-                channel = n * size["x_n"] + (group * size["c"] + c) * size["x_c"]
-                start = channel + i0 * size["x_0"] + i1 * size["x_1"]
-                with k.if_(inside):
-                    if self.form.spread:
-                        self._spread_row(at, k.let(start, "start"), q2)
-                    else:
-                        self._copy_row(at, k.let(start, "start"), q2)
-                with k.else_():
-                    self._zeros(at, 0, self.row)
-
-    def _inside(self, i0, i1):
-        """Whether a row of the padded, spread input is one of the input, and which."""
-        k, inside, found = self.k, None, []
-        for d, i in enumerate((i0, i1)):
-            i = k.let(i, "i")
-            spread = self.size[f"spread{d}"]
-            here = (i >= 0) & (i < self.size[f"in{d}"] * spread)
-            if self.form.spread:
-                here = here & (i % spread).eq(0)
-                i = k.let(L.maximum(i, 0) // spread, "i")
-            inside = here if inside is None else inside & here
-            found.append(i)
-        return inside, found
-
-    def _zeros(self, at, lo, hi):
-        with self.k.vector(lo, hi) as j:
-            self.k.store(self.piece, at + j, L.Const(0, self.sum))
-
-    def _read(self, index):
-        return L.cast(self.x[index], self.sum)
-
-    def _copy_row(self, at, start, q2):
-        """Columns q2 * stride - padding and on, each phase of the stride by itself."""
-        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
-        s2, p2, in2 = self.size["stride2"], self.size["padding2"], self.size["in2"]
-        first = k.let(q2 * s2 - p2, "first")
-
-        def phase(f):
-            lo = L.idiv_ceil(L.maximum(0 - first - f, 0), s2)
-            hi = L.idiv_ceil(L.maximum(in2 - first - f, 0), s2)
-            hi = k.let(L.minimum(hi, self.pitch), "hi")
-            lo = k.let(L.minimum(lo, hi), "lo")
-            to = at + f * self.pitch
-            self._zeros(to, 0, lo)
-            with k.vector(lo, hi) as j:
-                column = j * s2 + (first + f) if self.form.strided else j + first
-                column = column if step is None else column * step
-                k.store(self.piece, to + j, self._read(start + column))
-            self._zeros(to, hi, self.pitch)
-
-        if self.form.strided:
-            with k.serial(0, s2) as f:
-                phase(f)
-        else:
-            phase(L.Const(0, L.int64))
-
-    def _spread_row(self, at, start, q2):
-        """As the copy of a row, its columns ``spread`` apart and zeros between them."""
-        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
-        spread, p2, in2 = self.size["spread2"], self.size["padding2"], self.size["in2"]
-        self._zeros(at, 0, self.pitch)
-        first = k.let(q2 - p2, "first")
-        lo = k.let(L.idiv_ceil(L.maximum(first, 0), spread), "lo")
-        hi = L.minimum(L.idiv_ceil(L.maximum(first + self.pitch, 0), spread), in2)
-        with k.vector(lo, k.let(L.maximum(hi, lo), "hi")) as j:
-            column = j if step is None else j * step
-            k.store(self.piece, at + (j * spread - first), self._read(start + column))
 
     # The tiles
 
@@ -373,7 +263,7 @@ def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> dict:
     """
     x_strides, w_strides, y_strides = strides
     rank = len(x) - 2
-    return {
+    sizes = {
         "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
         **_numbered("in", x[2:], 1), **_numbered("kernel", w[2:], 1),
         **_numbered("out", y[2:], 1), **_numbered("stride", stride, 1),
@@ -384,6 +274,7 @@ def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> dict:
         "w_in": w_strides[1], **_numbered("w_", w_strides[2:], 0),
         "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
     }  # fmt: skip
+    return _flattened(sizes)
 
 
 def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> dict:
@@ -400,7 +291,7 @@ def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> di
     for size, step in zip(kernel, w_strides[2:]):
         base = base + (size - 1) * step
     around = [d * (size - 1) - p for d, size, p in zip(dilation, kernel, padding)]
-    return {
+    sizes = {
         "n": g[0], "groups": groups, "c": g[1] // groups, "o": w[1],
         **_numbered("in", g[2:], 1), **_numbered("kernel", kernel, 1),
         **_numbered("out", y[2:], 1), **_numbered("stride", (1,) * len(kernel), 1),
@@ -411,6 +302,24 @@ def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> di
         "w_in": w_strides[0], **_numbered("w_", flipped, 0),
         "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
     }  # fmt: skip
+    return _flattened(sizes)
+
+
+def _flattened(sizes: dict) -> dict:
+    """Of a product of channels alone, all pixels as one row, if they lie so in x and y."""
+    plain = {"kernel": 1, "stride": 1, "padding": 0, "spread": 1}
+    if not all(same(sizes[f"{name}{d}"], v) for name, v in plain.items() for d in range(3)):
+        return sizes
+    expected = 1
+    for d in (2, 1, 0):
+        size = sizes[f"in{d}"]
+        if not same(size, 1):
+            y_stride = 1 if d == 2 else sizes[f"y_{d}"]
+            if not (same(sizes[f"x_{d}"], expected) and same(y_stride, expected)):
+                return sizes
+        expected = expected * size
+    row = {"in0": 1, "in1": 1, "in2": expected, "out0": 1, "out1": 1, "out2": expected}
+    return {**sizes, **row, "x_2": 1}
 
 
 def _pair(y_strides):
@@ -442,8 +351,10 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     flat = flat and (sizes["c"] == 1 or sizes["w_in"] == expected)
     spread = any(sizes[f"spread{i}"] != 1 for i in range(3))
     strided = sizes["stride2"] != 1
-    form = Form(d, sizes["x_2"] == 1 or sizes["in2"] == 1, flat, strided, spread, vector_bytes)
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
+    vectors = 1 if sizes["o"] <= shape.lanes else 2
+    x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
+    form = Form(d, x_unit, flat, strided, spread, vectors, vector_bytes)
     rows, columns = _cuts(sizes, shape, threads)
     return Choice(form, rows, columns)
 

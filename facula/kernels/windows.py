@@ -1,0 +1,144 @@
+"""Windows of an input: what convolutions copy of it, and where its elements then lie.
+
+A *piece* of the output is some rows and columns of one image. What it needs of the input is copied
+with its padding into scratch memory, ``[c, kernel0, height, phase, pitch]``: the planes that the
+kernel's first dimension reaches, rows from the first to the last one needed, and of each row the
+columns of equal remainder by the stride side by side. Then output columns that follow each other
+have inputs that follow each other, whatever the stride; and a *term* (an input channel and a
+place in the kernel) is one offset, the same for all elements of the output.
+"""
+
+from __future__ import annotations
+
+from facula.ir import loops as L
+
+
+class Windows:
+    """Writes that part of a kernel.
+
+    Attributes that users set: k (the builder), size (parameters by name: those of ``conv.SIZES``
+    without those of w and y, and the cuts), sum (dtype of the copy), x (the input), form (with
+    ``x_unit``, ``strided`` and ``spread``).
+    """
+
+    def three(self, name):
+        """The parameters of that name of the three dimensions."""
+        return [self.size[f"{name}{d}"] for d in range(3)]
+
+    def window_scratch(self, channels, slack: int):
+        """Scratch for offsets and, for each thread, for the input of a piece."""
+        k, size = self.k, self.size
+        k0, k1, k2 = self.three("kernel")
+        _, s1, s2 = self.three("stride")
+        _, d1, d2 = self.three("dilation")
+        self.height = (size["row_cut"] - 1) * s1 + (k1 - 1) * d1 + 1
+        across = (size["column_cut"] - 1) * s2 + (k2 - 1) * d2 + 1
+        self.pitch = L.idiv_ceil(across, s2) + slack
+        self.row = s2 * self.pitch
+        self.offsets = k.scratch("offsets", L.int64, channels * k0 * k1 * k2)
+        piece = channels * k0 * self.height * self.row
+        self.piece = k.scratch("piece", self.sum, piece, per_thread=True)
+
+    def terms(self, channels, write):
+        """Call ``write(term, c, t0, t1, t2)`` in loops over channels and taps."""
+        k, (k0, k1, k2) = self.k, self.three("kernel")
+        with k.serial(0, channels) as c, k.serial(0, k0) as t0, k.serial(0, k1) as t1:
+            with k.serial(0, k2) as t2:
+                write(((c * k0 + t0) * k1 + t1) * k2 + t2, c, t0, t1, t2)
+
+    def fill_offsets(self, channels):
+        """Where in a piece the input of each term lies, from that of the output's element on."""
+        k, (k0, _, _), s2 = self.k, self.three("kernel"), self.size["stride2"]
+        _, d1, d2 = self.three("dilation")
+        for name in ("height", "pitch", "row"):
+            setattr(self, name, k.let(getattr(self, name), name))
+
+        def write(term, c, t0, t1, t2):
+            row = (c * k0 + t0) * self.height + t1 * d1
+            column = t2 * d2
+            if self.form.strided:
+                column = k.let(column % s2) * self.pitch + k.let(column // s2)
+            k.store(self.offsets, term, row * self.row + column)
+
+        self.terms(channels, write)
+
+    def copy_input(self, n, channel, channels, q0, q1, q2):
+        """The input that the piece of the output at (n, q0, q1, q2) needs of some channels.
+
+        There are zeros where there is none.
+        """
+        k, size = self.k, self.size
+        (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
+        kernel0, dilation0 = size["kernel0"], size["dilation0"]
+        with k.serial(0, channels) as c, k.serial(0, kernel0) as t0:
+            with k.serial(0, self.height) as h:
+                at = k.let(((c * kernel0 + t0) * self.height + h) * self.row, "at")
+                i0, i1 = q0 * s0 + t0 * dilation0 - p0, q1 * s1 + h - p1
+                inside, (i0, i1) = self._inside(i0, i1)
+                plane = n * size["x_n"] + (channel + c) * size["x_c"]
+                start = plane + i0 * size["x_0"] + i1 * size["x_1"]
+                with k.if_(inside):
+                    if self.form.spread:
+                        self._spread_row(at, k.let(start, "start"), q2)
+                    else:
+                        self._copy_row(at, k.let(start, "start"), q2)
+                with k.else_():
+                    self._zeros(at, 0, self.row)
+
+    def _inside(self, i0, i1):
+        """Whether a row of the padded, spread input is one of the input, and which."""
+        k, inside, found = self.k, None, []
+        for d, i in enumerate((i0, i1)):
+            i = k.let(i, "i")
+            spread = self.size[f"spread{d}"]
+            here = (i >= 0) & (i < self.size[f"in{d}"] * spread)
+            if self.form.spread:
+                here = here & (i % spread).eq(0)
+                i = k.let(L.maximum(i, 0) // spread, "i")
+            inside = here if inside is None else inside & here
+            found.append(i)
+        return inside, found
+
+    def _zeros(self, at, lo, hi):
+        with self.k.vector(lo, hi) as j:
+            self.k.store(self.piece, at + j, L.Const(0, self.sum))
+
+    def _read(self, index):
+        return L.cast(self.x[index], self.sum)
+
+    def _copy_row(self, at, start, q2):
+        """Columns q2 * stride - padding and on, each phase of the stride by itself."""
+        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
+        s2, p2, in2 = self.size["stride2"], self.size["padding2"], self.size["in2"]
+        first = k.let(q2 * s2 - p2, "first")
+
+        def phase(f):
+            lo = L.idiv_ceil(L.maximum(0 - first - f, 0), s2)
+            hi = L.idiv_ceil(L.maximum(in2 - first - f, 0), s2)
+            hi = k.let(L.minimum(hi, self.pitch), "hi")
+            lo = k.let(L.minimum(lo, hi), "lo")
+            to = at + f * self.pitch
+            self._zeros(to, 0, lo)
+            with k.vector(lo, hi) as j:
+                column = j * s2 + (first + f) if self.form.strided else j + first
+                column = column if step is None else column * step
+                k.store(self.piece, to + j, self._read(start + column))
+            self._zeros(to, hi, self.pitch)
+
+        if self.form.strided:
+            with k.serial(0, s2) as f:
+                phase(f)
+        else:
+            phase(L.Const(0, L.int64))
+
+    def _spread_row(self, at, start, q2):
+        """As the copy of a row, its columns ``spread`` apart and zeros between them."""
+        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
+        spread, p2, in2 = self.size["spread2"], self.size["padding2"], self.size["in2"]
+        self._zeros(at, 0, self.pitch)
+        first = k.let(q2 - p2, "first")
+        lo = k.let(L.idiv_ceil(L.maximum(first, 0), spread), "lo")
+        hi = L.minimum(L.idiv_ceil(L.maximum(first + self.pitch, 0), spread), in2)
+        with k.vector(lo, k.let(L.maximum(hi, lo), "hi")) as j:
+            column = j if step is None else j * step
+            k.store(self.piece, at + (j * spread - first), self._read(start + column))
