@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import textwrap
 
 import mpmath as mp
 import numpy as np
@@ -210,9 +211,13 @@ def main(names):
     mp.mp.dps = 450
     digits = int(mp.floor(mp.ldexp(2 / mp.pi, 64 * 21)))
     tables["TWO_OVER_PI"] = tuple(digits >> 64 * (20 - i) & (1 << 64) - 1 for i in range(21))
-    lines = ['"""Coefficients, lowest power first, as ``tools/fit_maths.py`` found them."""', ""]
+    lines = [
+        '"""Coefficients, lowest power first, as ``tools/fit_maths.py`` found them."""',
+        "# fmt: off",
+    ]
     for name, values in tables.items():
-        lines += [f"{name} = (", *(f"    {v!r}," for v in values), ")"]
+        text = " ".join(f"{v!r}," for v in values)
+        lines += [f"{name} = (", textwrap.indent(textwrap.fill(text, 95), "    "), ")"]
     TARGET.write_text("\n".join(lines) + "\n")
 
 

@@ -109,6 +109,11 @@ class _State:
             return self.buffers[e.buffer].get(int(self.value(e.index)))
         if isinstance(e, L.Get):
             return self.locals[e.local][tuple(int(self.value(i)) for i in e.index)]
+        if isinstance(e, maths.Rarely):
+            cond, rare, common = e.args
+            return self.value(rare if self.value(cond) else common)
+        if isinstance(e, maths.Rarely):
+            return self.value(e.args[1] if self.value(e.args[0]) else e.args[2])
         args = [self.value(a) for a in e.args]
         if e.name in L.TRANSCENDENTAL:
             return self.lowered(e, args)
