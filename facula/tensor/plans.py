@@ -135,11 +135,15 @@ def view_through(nodes, own, symbols):
 # Source text -------------------------------------------------------------------------------------
 
 
+#: The file name of generated functions in tracebacks.
+SOURCE = "<facula>"
+
+
 @lru_cache(4096)
 def compiled(text: str):
     """The function ``make(...)`` that the text defines."""
     space: dict = {}
-    exec(text, space)  # noqa: S102  our own text, of structure alone
+    exec(compile(text, SOURCE, "exec"), space)  # noqa: S102  our own text, of structure alone
     return space["make"]
 
 

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from facula.base.errors import AutogradError, fail
 from facula.tensor import plans
 from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import wrap
+from facula.tensor.tensor import Tensor, wrap
 from facula.tensor.tracing import NUMBERS
 
 _VERSION_MESSAGE = (
@@ -171,7 +171,7 @@ class Packed:
     __slots__ = ("items", "unpacker")
 
     def __init__(self, saved, pack, unpacker):
-        self.items = [x if type(x) in NUMBERS else (pack(x),) for x in saved]
+        self.items = [(pack(x),) if isinstance(x, Tensor) else x for x in saved]
         self.unpacker = unpacker
 
     def unpack(self):
@@ -506,7 +506,7 @@ def apply_extras(state, node) -> None:
 
 def _outside(stack):
     """The frames of a stack up to the call into this package."""
-    frames = [f for f in stack if not f.filename.startswith(_HERE)]
+    frames = [f for f in stack if not f.filename.startswith((_HERE, plans.SOURCE))]
     return frames or stack
 
 
