@@ -8,7 +8,7 @@ from facula.ir.program import Value
 from facula.ops.contraction import swapped
 from facula.ops.indexing import need_index, take_
 from facula.ops.promote import expand_to, to
-from facula.ops.registry import F, Scalar, op
+from facula.ops.registry import F, Scalar, Tensors, op
 from facula.ops.shape import index_along
 
 NN = ("nn.functional",)
@@ -145,7 +145,9 @@ def _cell_samples(gates):
         ((make(3, 4), (make(3, 5), make(3, 5)), make(20, 4), make(20, 5), make(20), make(20)), {})
     ],
 )
-def lstm_cell(input: Value, hx, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None):
+def lstm_cell(
+    input: Value, hx: Tensors, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
+):
     """One step of an LSTM: (hidden, cell), gates in the order input, forget, cell, output.
 
     Source: Hochreiter and Schmidhuber (1997), with forget gates (Gers et al., 2000).

@@ -164,11 +164,11 @@ def general(site, op, out=False):
         f"def make({', '.join(space)}):\n"
         f"  def {op.__name__}({', '.join(heads)}):\n"
         f"{written if out else ''}"
-        f"    key = ({', '.join(keys)},)\n"
-        f"    plan = rows.get(key)\n"
-        f"    if plan is None:\n"
-        f"        return first(key, ({', '.join(names)},))\n"
-        f"    return plan({', '.join(slots)})\n"
+        f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
+        f"    _plan = rows.get(_key)\n"
+        f"    if _plan is None:\n"
+        f"        return first(_key, ({', '.join(names)},))\n"
+        f"    return _plan({', '.join(slots)})\n"
         f"  return {op.__name__}\n"
     )
     return plans.compiled(text)(**space)
