@@ -248,7 +248,7 @@ class _Convolution(Windows):
 # Sizes and cuts ---------------------------------------------------------------------------------
 
 
-def _numbered(name, values, fill):
+def numbered(name, values, fill):
     """``{name0: .., name1: .., name2: ..}`` of the values of up to three dimensions, the last."""
     values = (fill,) * (3 - len(values)) + tuple(values)
     return {f"{name}{d}": v for d, v in enumerate(values)}
@@ -265,13 +265,13 @@ def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> dict:
     rank = len(x) - 2
     sizes = {
         "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
-        **_numbered("in", x[2:], 1), **_numbered("kernel", w[2:], 1),
-        **_numbered("out", y[2:], 1), **_numbered("stride", stride, 1),
-        **_numbered("padding", padding, 0), **_numbered("dilation", dilation, 1),
-        **_numbered("spread", (1,) * rank, 1),
-        "x_n": x_strides[0], "x_c": x_strides[1], **_numbered("x_", x_strides[2:], 0),
+        **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
+        **numbered("out", y[2:], 1), **numbered("stride", stride, 1),
+        **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
+        **numbered("spread", (1,) * rank, 1),
+        "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
         "w_base": 0, "w_group": y[1] // groups * w_strides[0], "w_out": w_strides[0],
-        "w_in": w_strides[1], **_numbered("w_", w_strides[2:], 0),
+        "w_in": w_strides[1], **numbered("w_", w_strides[2:], 0),
         "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
     }  # fmt: skip
     return _flattened(sizes)
@@ -293,13 +293,13 @@ def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> di
     around = [d * (size - 1) - p for d, size, p in zip(dilation, kernel, padding)]
     sizes = {
         "n": g[0], "groups": groups, "c": g[1] // groups, "o": w[1],
-        **_numbered("in", g[2:], 1), **_numbered("kernel", kernel, 1),
-        **_numbered("out", y[2:], 1), **_numbered("stride", (1,) * len(kernel), 1),
-        **_numbered("padding", around, 0), **_numbered("dilation", dilation, 1),
-        **_numbered("spread", stride, 1),
-        "x_n": g_strides[0], "x_c": g_strides[1], **_numbered("x_", g_strides[2:], 0),
+        **numbered("in", g[2:], 1), **numbered("kernel", kernel, 1),
+        **numbered("out", y[2:], 1), **numbered("stride", (1,) * len(kernel), 1),
+        **numbered("padding", around, 0), **numbered("dilation", dilation, 1),
+        **numbered("spread", stride, 1),
+        "x_n": g_strides[0], "x_c": g_strides[1], **numbered("x_", g_strides[2:], 0),
         "w_base": base, "w_group": g[1] // groups * w_strides[0], "w_out": w_strides[1],
-        "w_in": w_strides[0], **_numbered("w_", flipped, 0),
+        "w_in": w_strides[0], **numbered("w_", flipped, 0),
         "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
     }  # fmt: skip
     return _flattened(sizes)
