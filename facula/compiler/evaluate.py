@@ -11,6 +11,14 @@ from facula.ir.dims import Dim
 from facula.ops.movement import contiguous_strides
 
 
+class Row:
+    """A value of one row that a pass computes and later passes read from scratch memory."""
+
+    def __init__(self, buffer, aligned, position):
+        self.buffer, self.aligned, self.position = buffer, aligned, position
+        self.stored = False
+
+
 class Scope:
     """A kernel being written: its parameters, what they are bound to, and values so far.
 
@@ -29,6 +37,7 @@ class Scope:
         self._memo: list[dict] = [{}]
         self.checks: list = []  # status - 1 -> (node, dimension) that a failed check is about
         self.pending: set[int] = set()  # roots of this kernel that no earlier pass has stored
+        self.rows: dict[int, Row] = {}  # dear values that an earlier pass has kept
         self.mask = None  # where it is false, memory must not be read (padding)
 
     # Parameters
@@ -109,9 +118,15 @@ class Scope:
         for memo in self._memo:
             if key in memo:
                 return memo[key]
-        expr = self._compute(v, index)
+        row = self.rows.get(id(v))
+        if row is not None and row.stored and row.aligned(index):
+            expr = row.buffer[row.position()]
+        else:
+            expr = self._compute(v, index)
         if not isinstance(expr, (L.Const, L.Var)):
             expr = self.k.let(expr, "v")
+        if row is not None and not row.stored and row.aligned(index):
+            self.k.store(row.buffer, row.position(), expr)
         self._memo[-1][key] = expr
         return expr
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 
 from facula.base import dtypes as D
-from facula.compiler.evaluate import Scope
+from facula.compiler.evaluate import Row, Scope
+from facula.compiler.simplify import same_shape
 from facula.compiler.views import ZERO, is_one, operand_maps, resolve
 from facula.ir import dims
 from facula.ir import loops as L
@@ -26,8 +27,12 @@ from facula.ops.movement import contiguous_strides
 CHUNK = 16384
 #: Elements of one block of a reduction to a single element; part of the definition of its order.
 BLOCK = 16384
-#: Columns of one block in the "columns" nest: four vectors of 64 bytes of float32.
-COLUMNS = 64
+#: Columns of one block in the "columns" nest: eight vectors of 64 bytes of float32.
+COLUMNS = 128
+#: Side of a tile where memory is read across the direction in which it is written.
+TILE = 32
+#: Pointwise ops that cost more than keeping their result for a later pass.
+DEAR = frozenset("exp exp2 expm1 log log1p tanh erf sigmoid sin cos pow random_bits".split())
 
 
 class Run:
@@ -221,13 +226,14 @@ class Schedule:
         for root in self._full_roots():
             due = self.levels[id(root)]
             if due == level or final and due > level:
-                self.scope.store(self.places[id(root)], self.index, self.scope.element(root, self.index))
+                value = self.scope.element(root, self.index)
+                self.scope.store(self.places[id(root)], self.index, value)
 
     def _finish(self, level, locals_):
         """After a pass: reduced values become known, kept roots are computed, both stored."""
         self.scope.pending -= {id(r) for r in self._full_roots() if self.levels[id(r)] < level}
         for root, local in locals_:
-            value = self.k.let(L.cast(local.get(), root.dtype), "s")
+            value = self.k.let(L.cast(L.as_expr(local), root.dtype), "s")
             self.scope.known[id(root)] = value
             if id(root) in self.places:
                 self.scope.store(self.places[id(root)], self._index_of(root), value)
@@ -247,13 +253,7 @@ class Schedule:
     def _accumulate(self, locals_):
         for root, local in locals_:
             value = self.scope.element(root.node.inputs[0], self.index)
-            self.k.reduce(
-                local,
-                root.node.op.info["combine"]
-                if root.dtype is not D.bool_
-                else _BOOL[root.node.op.info["combine"]],
-                L.cast(value, local.dtype),
-            )
+            self.k.reduce(local, _operator(root), L.cast(value, local.dtype))
 
     def _passes(self):
         last = max((self.levels[id(r)] for r in self._reductions()), default=0)
@@ -263,7 +263,10 @@ class Schedule:
     # The nests
 
     def _flat(self, runs):
-        if not runs:
+        turned = self._turned(runs)
+        if turned is not None:
+            self._tiles(runs, turned)
+        elif not runs:
             self._store_full(0, True)
         elif len(runs) == 1:
             with self._blocks(runs[0], CHUNK // 2) as (_, lo, hi), self._vector(runs[0], lo, hi):
@@ -272,6 +275,35 @@ class Schedule:
             with self._parallel(runs[:-1], runs[-1].size), self._vector(runs[-1]):
                 self._store_full(0, True)
 
+    def _turned(self, runs):
+        """A run, not the last, along which some memory is contiguous that the last one strides."""
+        if len(runs) < 2:
+            return None
+        last = runs[-1].members[-1]
+        for strides in self._accesses() or ():
+            if dims.hint(strides.get(last, 1)) not in (0, 1):
+                for run in runs[:-1]:
+                    if dims.same(strides.get(run.members[-1], 0), 1):
+                        return run
+        return None
+
+    def _tiles(self, runs, turned):
+        """The flat nest in tiles of two runs, so that both directions stay in the cache."""
+        last, others = runs[-1], [r for r in runs[:-1] if r is not turned]
+        n, m = self.scope.size(turned.size), self.scope.size(last.size)
+        blocks = Run(turned.members, (turned.size + (TILE - 1)) // TILE, False)
+        with self._parallel([*others, blocks], last.size * TILE):
+            lo = self.k.let(self.index[turned.members[-1]] * TILE, "lo")
+            hi = self.k.let(L.minimum(lo + TILE, n), "hi")
+            with self.k.serial(0, L.idiv_ceil(m, 2 * TILE)) as b:
+                with self.scope.fresh_values():
+                    left = self.k.let(b * (2 * TILE), "lo")
+                    right = self.k.let(L.minimum(left + 2 * TILE, m), "hi")
+                    with self.k.serial(lo, hi) as i, self.scope.fresh_values():
+                        self._set(turned, i)
+                        with self._vector(last, left, right):
+                            self._store_full(0, True)
+
     def _pass(self, level, inner, locals_, final):
         *serial, last = inner
         with self._serial(serial), self._vector(last):
@@ -279,8 +311,48 @@ class Schedule:
             self._store_full(level - 1, final)
 
     def _rows(self, outer, inner):
+        first_pass = self._keep_dear_values(inner)
+
+        def one(level, locals_, final):
+            self._pass(level, inner, locals_, final)
+            for key, p in first_pass.items():
+                self.scope.rows[key].stored = p <= level
+
         with self._parallel(outer, dims.product(r.size for r in inner)):
-            self._all_passes(lambda level, locals_, final: self._pass(level, inner, locals_, final))
+            self._all_passes(one)
+
+    def _keep_dear_values(self, inner):
+        """Give values that are dear and needed by several passes a row of scratch memory."""
+        passes: dict[int, set] = {}
+        values = {}
+
+        def walk(v, level):
+            if v.node is None or id(v) in self.fusion.roots or level in passes.get(id(v), ()):
+                return
+            if v.node.op.name in DEAR and same_shape(v.shape, self.full):
+                passes.setdefault(id(v), set()).add(level)
+                values[id(v)] = v
+            for x in v.node.inputs:
+                walk(x, level)
+
+        for root in self._reductions():
+            walk(root.node.inputs[0], self.levels[id(root)])
+        for root in self._full_roots():
+            for x in root.node.inputs:
+                walk(x, self.levels[id(root)] + 1)
+        first = {key: min(p) for key, p in passes.items() if len(p) > 1}
+        size = self.scope.size(dims.product(r.size for r in inner))
+        for i, key in enumerate(first):
+            buffer = self.scope.scratch(f"row{i}", values[key].dtype, size, per_thread=True)
+            self.scope.rows[key] = Row(buffer, self._is_here, lambda: self._linear(inner))
+        return first
+
+    def _is_here(self, index):
+        """Whether an index is the one that the loops stand at."""
+        return all(
+            a is b or isinstance(a, L.Const) and isinstance(b, L.Const) and a.value == b.value
+            for a, b in zip(index, self.index)
+        )
 
     def _all_passes(self, one):
         passes = self._passes()
@@ -304,11 +376,35 @@ class Schedule:
 
         n = self.scope.size(column.size)
         blocks = Run(column.members, (column.size + (COLUMNS - 1)) // COLUMNS, False)
+        roots = self._reductions()
+        simple = inner and not self._full_roots() and len(self._passes()) == 1 and len(roots) <= 2
         with self._parallel([*others, blocks], inner_work * COLUMNS):
             lo = self.k.let(self.index[column.members[-1]] * COLUMNS, "lo")
             hi = self.k.let(L.minimum(lo + COLUMNS, n), "hi")
-            with self._vector(column, lo, hi):
-                self._all_passes(one)
+            if simple and max(r.dtype.itemsize for r in roots) <= 4:
+                with self.k.if_((hi - lo).eq(COLUMNS)), self.scope.fresh_values():
+                    self._whole_block(column, lo, inner, roots)
+                self.scope.known.clear()
+                self.scope.pending = set(map(id, self.group.roots))
+                with self.k.else_(), self.scope.fresh_values(), self._vector(column, lo, hi):
+                    self._all_passes(one)
+            else:
+                with self._vector(column, lo, hi):
+                    self._all_passes(one)
+
+    def _whole_block(self, column, lo, inner, roots):
+        """Reduce a block of columns row by row, its sums in registers: same order, fewer misses."""
+        tiles = [
+            (r, self.k.local(_accumulator(r.dtype), _neutral(r), (COLUMNS,), "acc")) for r in roots
+        ]
+        with self._serial(inner), self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
+            self._set(column, lo + j)
+            for root, tile in tiles:
+                value = L.cast(self.scope.element(root.node.inputs[0], self.index), tile.dtype)
+                self.k.assign(tile, j, _combined(root, tile[j], value))
+        with self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
+            self._set(column, lo + j)
+            self._finish(1, [(root, tile[j]) for root, tile in tiles])
 
     def _single(self, inner):
         """Everything to one element: parallel blocks of fixed size, then their results."""
@@ -344,10 +440,8 @@ class Schedule:
                 self.k.store(part, number, local.get())
         totals = self._declare(roots)
         for part, (root, local) in zip(parts, totals):
-            combine = root.node.op.info["combine"]
-            combine = combine if root.dtype is not D.bool_ else _BOOL[combine]
             with self.k.vector(0, count) as j:
-                self.k.reduce(local, combine, part[j])
+                self.k.reduce(local, _operator(root), part[j])
         return totals
 
     def _linear(self, runs):
@@ -365,6 +459,16 @@ def _mergeable(strides, a, b, size):
 
 
 _BOOL = {"or": "or", "and": "and", "add": "or", "mul": "and", "max": "or", "min": "and"}
+
+
+def _operator(root):
+    """The Loops op that a reduction combines by."""
+    combine = root.node.op.info["combine"]
+    return _BOOL[combine] if root.dtype is D.bool_ else combine
+
+
+def _combined(root, old, new):
+    return L.binary(_operator(root), old, new)
 
 
 def _accumulator(dtype):
