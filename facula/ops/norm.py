@@ -294,7 +294,7 @@ def _root_of_squares(x, dims, keepdim):
 
 
 @op(out=True, samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), 1, 1), {})])
-def norm(input: Value, p="fro", dim=None, keepdim=False, out=None, dtype=None):
+def norm(input: Value, p="fro", dim=None, keepdim=False, *, dtype=None):
     """The vector norm of order ``p`` over ``dim`` ("fro": 2)."""
     if p == "nuc":
         fail(
