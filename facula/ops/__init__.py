@@ -17,6 +17,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     random,
     reduce,
     scan,
+    selection,
     shape,
     softmax,
 )

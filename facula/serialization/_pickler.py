@@ -100,7 +100,7 @@ class ArchivePickler(pickle._Pickler):
 
     def _storage(self, tensor):
         """The tensor's storage in the stream, and the dtype under which it was met first."""
-        storage = tensor.untyped_storage()
+        storage = tensor._storage
         identity = (storage.ptr, storage.nbytes)
         known = self._keys.get(identity) if storage.nbytes else None
         if known is None:

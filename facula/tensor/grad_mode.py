@@ -196,3 +196,9 @@ class inference_mode(_Context):  # noqa: N801  the public name
 
     def _again(self):
         return inference_mode(self._on)
+
+
+__all__ = [
+    "enable_grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+    "set_grad_enabled",
+]  # fmt: skip

@@ -105,8 +105,8 @@ def dense_bytes(tensor) -> memoryview:
     """The bytes of exactly the elements of a tensor that is dense: no copy."""
     if tensor.numel() == 0:
         return memoryview(b"")
-    start = tensor.data_ptr() - tensor.untyped_storage().ptr
-    return memoryview(tensor.untyped_storage())[start : start + tensor.nbytes]
+    start = tensor.data_ptr() - tensor._storage.ptr
+    return memoryview(tensor._storage)[start : start + tensor.nbytes]
 
 
 def rebuild_tensor(buffer, dtype, offset, size, stride, requires_grad=False):

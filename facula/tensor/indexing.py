@@ -1,0 +1,567 @@
+"""Subscripts: ``x[...]`` and ``x[...] = y``.
+
+Ints, slices, None and ``...`` only change shape, strides and address: they make a view, without a
+kernel. Subscripts that were met before on a tensor of the same meta are found by one look-up.
+Bool masks and tensors of ints select by data: what is left is one gather or one scatter over the
+view that the other subscripts make.
+
+As in PyTorch ints (and 0-dim tensors of ints) are views in whatever company; NumPy counts them
+among the arrays when it decides where the dimensions of the result go.
+"""
+
+from __future__ import annotations
+
+from facula.base import dtypes as D
+from facula.base.errors import IndexRangeError, ShapeError, fail
+from facula.ir import program as P
+from facula.ir.program import Node as Movement
+from facula.ir.program import Value
+from facula.ops import OPS
+from facula.ops.movement import reshape_, slice_
+from facula.ops.promote import broadcast_shapes
+from facula.tensor.dispatch import table
+from facula.tensor.functions import function_of
+from facula.tensor.meta import meta
+from facula.tensor.tensor import Tensor
+from facula.tensor.views import View
+
+#: (meta, subscript) -> View.
+_known = table()
+_MAX_KNOWN = 50_000
+_pick_along = OPS["pick_along"]
+_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+
+
+class Steps:
+    """The movements of a basic subscript, made when a gradient or a change in place needs them."""
+
+    __slots__ = ("own", "cuts", "shape", "_made")
+
+    def __init__(self, own, cuts, shape):
+        # cuts: (dim, start, length, step) of each dimension that is not whole.
+        self.own, self.cuts, self.shape, self._made = own, cuts, shape, None
+
+    def _steps(self):
+        if self._made is None:
+            value, made = Value(self.own.dtype, tuple(self.own.shape)), []
+            for dim, start, length, step in self.cuts:
+                params = {"dim": dim, "start": start, "length": length, "step": step}
+                value = _moved(slice_, value, params, made)
+            if tuple(value.shape) != self.shape:
+                value = _moved(reshape_, value, {"shape": self.shape}, made)
+            self._made = made
+        return self._made
+
+    def __iter__(self):
+        return iter(self._steps())
+
+    def __reversed__(self):
+        return reversed(self._steps())
+
+    def __len__(self):
+        return len(self._steps())
+
+    def __getitem__(self, i):
+        return self._steps()[i]
+
+
+def _moved(primitive, value, params, made):
+    node = Movement(primitive, (value,), params, ())
+    ((dtype, shape),) = primitive.infer(value, **params)
+    node.outputs = (Value(dtype, tuple(shape), node),)
+    made.append(node)
+    return node.outputs[0]
+
+
+# Views -------------------------------------------------------------------------------------------
+
+
+def getitem(self, index):
+    """``self[index]``: a view for ints, slices, None and ``...``; a copy for masks and tensors.
+
+    Raises:
+        IndexError: out of range, or more subscripts than dimensions.
+        ValueError: a slice with a step that is not positive.
+    """
+    kind = type(index)
+    if kind is int:
+        key = (self._meta, index)
+    elif kind is slice:
+        key = (self._meta, index.start, index.stop, index.step)
+    elif kind is tuple:
+        key = _key(self._meta, index)
+        if key is None:
+            return _advanced(self, index)
+    elif index is None or index is Ellipsis:
+        key = (self._meta, (index,))
+    elif kind is Tensor and index._meta.dtype is D.int64 and index._meta.ndim and self._meta.ndim:
+        try:
+            return function_of(_pick_along)(self, index, 0)
+        except IndexRangeError:
+            return _advanced(self, (index,))  # Which names the subscript.
+    else:
+        return _advanced(self, (index,))
+    try:
+        view = _known[key]
+    except (KeyError, TypeError):
+        return _first(self, key, index)
+    return view(self)
+
+
+def _key(own, index):
+    parts = [own]
+    for i in index:
+        kind = type(i)
+        if kind is int:
+            parts.append(i)
+        elif kind is slice:
+            parts.append((i.start, i.stop, i.step))
+        elif i is None or i is Ellipsis:
+            parts.append((i,))
+        else:
+            return None
+    # Told apart from the key of one slice, which has the same length as that of three subscripts.
+    return tuple(parts), True
+
+
+def _first(self, key, index):
+    view = view_of(self._meta, index if type(index) is tuple else (index,))
+    if len(_known) >= _MAX_KNOWN:
+        _known.clear()
+    try:
+        _known[key] = view
+    except TypeError:
+        pass  # A bound of a slice that is no int, such as a tensor: not worth remembering.
+    return view(self)
+
+
+def view_of(own, index) -> View:
+    """The View of basic subscripts on tensors of meta ``own``."""
+    shape, strides, offset, cuts, dim = [], [], 0, [], 0
+    consumed = sum(1 for i in index if i is not None and i is not Ellipsis)
+    if consumed > own.ndim:
+        if own.ndim == 0 and consumed == 1:
+            fail(IndexRangeError, "index", "invalid index of a 0-dim tensor. Use `tensor.item()` in "
+                 "Python to convert a 0-dim tensor to a number")  # fmt: skip
+        fail(IndexRangeError, "index", f"too many indices for tensor of dimension {own.ndim}")
+    if sum(1 for i in index if i is Ellipsis) > 1:
+        fail(IndexRangeError, "index", "an index can only have a single ellipsis ('...')")
+    for i in index:
+        if i is None:
+            shape.append(1)
+            strides.append(strides_after(own, dim))
+        elif i is Ellipsis:
+            until = dim + own.ndim - consumed
+            shape += own.shape[dim:until]
+            strides += own.strides[dim:until]
+            dim = until
+        elif isinstance(i, slice):
+            start, length, step = bounds(i, own.shape[dim])
+            if (start, length, step) != (0, own.shape[dim], 1):
+                cuts.append((dim, start, length, step))
+            shape.append(length)
+            strides.append(own.strides[dim] * step)
+            offset += start * own.strides[dim] if length else 0
+            dim += 1
+        else:
+            n, at = own.shape[dim], i.__index__()
+            if not -n <= at < n:
+                fail(IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} "
+                     f"with size {n}")  # fmt: skip
+            at += n if at < 0 else 0
+            cuts.append((dim, at, 1, 1))
+            offset += at * own.strides[dim]
+            dim += 1
+    shape += own.shape[dim:]
+    strides += own.strides[dim:]
+    new = meta(shape, strides, own.dtype, False, own.device)
+    title = "SelectBackward0" if len(shape) < own.ndim else "SliceBackward0"
+    steps = Steps(own, cuts, tuple(shape))
+    return View(own, new, offset * own.dtype.itemsize, steps, title)
+
+
+def strides_after(own, dim):
+    """The stride of a new dimension of size 1 before ``dim``, as ``unsqueeze`` gives it."""
+    return own.shape[dim] * own.strides[dim] if dim < own.ndim else 1
+
+
+def bounds(s, n):
+    """(start, length, step) of a slice of a dimension of size ``n``."""
+    step = 1 if s.step is None else s.step.__index__()
+    if step <= 0:
+        raise ValueError("index: slice step must be positive, got " + str(step)
+                         + "; hint: flip(...) reverses a dimension")  # fmt: skip
+    start, stop, step = slice(
+        None if s.start is None else s.start.__index__(),
+        None if s.stop is None else s.stop.__index__(),
+        step,
+    ).indices(n)
+    return start, max(0, -((start - stop) // step)), step
+
+
+# Masks and tensors of ints -----------------------------------------------------------------------
+
+
+class Selection:
+    """A subscript with masks or tensors of ints, split in two.
+
+    Attributes:
+        view: the tensor after the other subscripts.
+        indices: int tensors, one a selected dimension of ``view``.
+        dims: these dimensions.
+        mask: the single bool mask if there is nothing else to select by, with its dimension.
+    """
+
+    __slots__ = ("view", "indices", "dims", "mask")
+
+    def __init__(self, x, index):
+        basic, found, dim = [], [], 0
+        index = _expanded(x, index)
+        for i in index:
+            if isinstance(i, Tensor):
+                if i.dtype is D.bool_:
+                    covered = i.ndim
+                    basic += [slice(None)] * covered if covered else [None]
+                else:
+                    covered = 1
+                    basic.append(slice(None))
+                found.append((dim, i))
+                dim += covered if covered or i.dtype is not D.bool_ else 1
+            else:
+                basic.append(i)
+                dim += 0 if isinstance(i, int) else 1
+        self.view = view_of(x._meta, basic)(x)
+        self.mask = None
+        if len(found) == 1 and found[0][1].dtype is D.bool_:
+            self.mask = found[0]
+            _check_mask(self.view, *found[0])
+        self.indices, self.dims = found, None
+
+    def resolve(self):
+        """Masks become the positions of their true elements."""
+        indices, dims = [], []
+        for dim, i in self.indices:
+            if i.dtype is D.bool_:
+                _check_mask(self.view, dim, i)
+                columns = nonzero_tuple(i if i.ndim else i.reshape(1))
+                indices += columns
+                dims += [dim + k for k, _ in enumerate(columns)]
+            else:
+                indices.append(i)
+                dims.append(dim)
+        self.indices, self.dims = indices, dims
+        return self
+
+    @property
+    def together(self) -> bool:
+        """Whether the selected dimensions lie side by side, so that the result's replace them."""
+        first = self.dims[0]
+        return self.dims == [first + k for k, _ in enumerate(self.dims)]
+
+    def order(self):
+        """All dimensions of the view, the selected ones first."""
+        rest = [d for d, _ in enumerate(self.view.shape) if d not in self.dims]
+        return tuple(self.dims + rest)
+
+
+def _expanded(x, index):
+    """Subscripts as ints, slices, None and tensors, ``...`` written out."""
+    index = [_part(x, i) for i in index]
+    consumed = 0
+    for i in index:
+        if isinstance(i, Tensor):
+            consumed += i.ndim if i.dtype is D.bool_ else 1
+        elif i is not None and i is not Ellipsis:
+            consumed += 1
+    if consumed > x.ndim:
+        fail(IndexRangeError, "index", f"too many indices for tensor of dimension {x.ndim}")
+    fill = [slice(None)] * (x.ndim - consumed)
+    dots = [k for k, i in enumerate(index) if i is Ellipsis]
+    if len(dots) > 1:
+        fail(IndexRangeError, "index", "an index can only have a single ellipsis ('...')")
+    if dots:
+        index[dots[0] : dots[0] + 1] = fill
+    return index
+
+
+def _part(x, i):
+    """One subscript: a tensor, an int, a slice, None or ``...``."""
+    if isinstance(i, Tensor):
+        if i.dtype is D.uint8:
+            return i.bool()
+        if i.ndim == 0 and i.dtype is not D.bool_:
+            _need_ints(i)
+            return i.item()
+        if i.dtype is not D.bool_:
+            _need_ints(i)
+        return i
+    if i is None or i is Ellipsis or type(i) is int or isinstance(i, slice):
+        return i
+    if isinstance(i, bool) or type(i).__name__ in ("bool", "bool_"):
+        return x.new_tensor(bool(i), dtype=D.bool_)
+    if hasattr(i, "__index__") and not hasattr(i, "__len__"):
+        return i.__index__()
+    if isinstance(i, (list, tuple, range)) or hasattr(i, "__array__"):
+        from facula.tensor.data import as_tensor
+
+        made = as_tensor(list(i) if isinstance(i, range) else i)
+        if made.numel() == 0 and isinstance(i, (list, tuple)):
+            made = made.long()
+        return _part(x, made)
+    return fail(IndexRangeError, "index", "only integers, slices (`:`), ellipsis (`...`), None and "
+                f"long or bool tensors are valid indices (got {type(i).__name__})")  # fmt: skip
+
+
+def _need_ints(i):
+    if i.dtype.kind not in "iu":
+        fail(IndexRangeError, "index", "tensors used as indices must be long, int, byte or bool "
+             f"tensors, got {i.dtype.name}")  # fmt: skip
+
+
+def _check_mask(view, dim, mask):
+    for k, n in enumerate(mask.shape):
+        if view.shape[dim + k] != n:
+            fail(IndexRangeError, "index", f"The shape of the mask {list(mask.shape)} at index {k} "
+                 f"does not match the shape of the indexed tensor {list(view.shape)} at index "
+                 f"{dim + k}")  # fmt: skip
+
+
+def _advanced(self, index):
+    if P.current() is not None:
+        raise TypeError("index: subscripts with data inside of a trace are written with ops")
+    s = Selection(self, index)
+    if not s.indices:
+        return s.view
+    s.resolve()
+    try:
+        if len(s.indices) == 1:
+            return function_of(_pick_along)(s.view, s.indices[0], s.dims[0])
+        x = s.view if s.order() == tuple(range(s.view.ndim)) else s.view.permute(s.order())
+        y = function_of(OPS["pick"])(x, tuple(s.indices))
+    except IndexRangeError as error:
+        raise _named(s, error) from None
+    if s.together and s.dims[0]:
+        n, first = y.ndim - (s.view.ndim - len(s.dims)), s.dims[0]
+        y = y.permute([*range(n, n + first), *range(n), *range(n + first, y.ndim)])
+    return y
+
+
+def _named(s, error):
+    """The error that names the subscript, on the host: which value, which dimension."""
+    for dim, i in zip(s.dims, s.indices):
+        n = s.view.shape[dim]
+        for value in i.reshape(-1).tolist():
+            if not -n <= value < n:
+                return IndexRangeError(
+                    f"index: index {value} is out of bounds for dimension {dim} with size {n}"
+                )
+    return error
+
+
+# Assignment --------------------------------------------------------------------------------------
+
+
+def setitem(self, index, value):
+    """``self[index] = value``: broadcast and converted, in place.
+
+    Raises:
+        IndexError: as for reading.
+        RuntimeError: a shape that does not broadcast to that of the places.
+    """
+    parts = index if type(index) is tuple else (index,)
+    if all(type(i) in _BASIC for i in parts):
+        _write(getitem(self, index), value)
+        return
+    s = Selection(self, parts)
+    if not s.indices:
+        _write(s.view, value)
+    elif s.mask is not None and _single(value):
+        dim, mask = s.mask
+        after = s.view.ndim - dim - mask.ndim if mask.ndim else s.view.ndim - 1
+        shape = (*mask.shape, *(1 for _ in range(after))) if mask.ndim else (1,) * s.view.ndim
+        _masked_fill(s.view, mask.reshape(shape), value)
+    else:
+        put_at(s.resolve(), _operand(self, value), False)
+
+
+def _single(value) -> bool:
+    return isinstance(value, (bool, int, float)) or isinstance(value, Tensor) and value.ndim == 0
+
+
+def _masked_fill(x, mask, value):
+    """``x.masked_fill_`` with the value converted to the dtype of ``x``."""
+    if isinstance(value, float) and x.dtype.kind != "f":
+        value = int(value) if x.dtype.kind != "b" else bool(value)
+    if isinstance(value, Tensor) and value.dtype is not x.dtype:
+        value = value.to(x.dtype)
+    x.masked_fill_(mask, value)
+
+
+def _operand(x, value):
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return x.new_tensor(value, dtype=x.dtype) if x.dtype.kind != "f" else x.new_full((), value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return _operand(x, value.item())
+    if isinstance(value, (list, tuple)):
+        return x.new_tensor(value)
+    raise TypeError(f"can't assign a {type(value).__name__} to a Tensor of {x.dtype.name}")
+
+
+def _write(view, value):
+    if isinstance(value, (bool, int, float)):
+        if view.dtype.kind != "f" and isinstance(value, float):
+            value = int(value) if view.dtype.kind != "b" else bool(value)
+        view.fill_(value)
+        return
+    value = _operand(view, value)
+    extra = value.ndim - view.ndim
+    if extra > 0 and all(n == 1 for n in value.shape[:extra]):
+        value = value.reshape(value.shape[extra:])
+    view.copy_(value)
+
+
+def put_at(s, values, accumulate):
+    """Write ``values`` where a resolved Selection says."""
+    x = s.view
+    if not s.together or s.dims[0]:
+        n = _index_ndim(s.indices)
+        x = x.permute(s.order())
+        if s.together:
+            values = _moved_back(values, s, n)
+    try:
+        function_of(OPS["place"], "self")(x, tuple(s.indices), values, accumulate)
+    except IndexRangeError as error:
+        raise _named(s, error) from None
+
+
+def _index_ndim(indices):
+    return max(i.ndim for i in indices)
+
+
+def _moved_back(values, s, n):
+    """Values laid out as the result, with the dimensions of the subscripts brought to the front."""
+    rest = s.view.ndim - len(s.dims)
+    total, first = n + rest, s.dims[0]
+    if values.ndim <= rest - first:
+        return values
+    missing = total - values.ndim
+    if missing > 0:
+        values = values.reshape(*(1 for _ in range(missing)), *values.shape)
+    elif missing < 0:
+        if not all(m == 1 for m in values.shape[:-missing]):
+            fail(ShapeError, "index_put", f"shape mismatch: value tensor of shape "
+                 f"{list(values.shape)} cannot be broadcast to the indexing result")  # fmt: skip
+        values = values.reshape(values.shape[-missing:])
+    order = [*range(first, first + n), *range(first), *range(first + n, total)]
+    return values.permute(order)
+
+
+def index_put_(self, indices, values, accumulate=False):
+    """``self[indices] = values``, or ``+=`` with ``accumulate`` where a place occurs repeatedly."""
+    s = Selection(self, tuple(slice(None) if i is None else i for i in indices))
+    if not s.indices:
+        if accumulate:
+            s.view.add_(values)
+        else:
+            _write(s.view, values)
+        return self
+    values = _operand(self, values)
+    if values.dtype is not self.dtype:
+        fail(ShapeError, "index_put_", "Index put requires the source and destination dtypes match, "
+             f"got {self.dtype.name} for the destination and {values.dtype.name} for the "
+             "source.")  # fmt: skip
+    put_at(s.resolve(), values, accumulate)
+    return self
+
+
+def index_put(input, indices, values, accumulate=False):  # noqa: A002
+    """A copy of ``input`` with ``[indices] = values``, or ``+=`` with ``accumulate``."""
+    return index_put_(input.clone(), indices, values, accumulate)
+
+
+# Positions of what is true -----------------------------------------------------------------------
+
+
+def nonzero_tuple(x) -> tuple:
+    """The positions of the nonzero elements: one int64 vector a dimension."""
+    return tuple(nonzero(x).unbind(1)) if x.ndim else (nonzero(x.reshape(1))[:, 0],)
+
+
+def nonzero(input, *, out=None, as_tuple=False):  # noqa: A002
+    """[n, ndim]: the positions of the ``n`` nonzero elements, in row-major order.
+
+    A first pass counts, a second writes: the size of the result is data.
+    """
+    if as_tuple:
+        return nonzero_tuple(input)
+    x = input.detach()
+    found = _true_positions(x.reshape(-1) if x.ndim != 1 else x)
+    if x.ndim == 0:
+        found = found.reshape(found.shape[0], 0)
+    elif x.ndim == 1:
+        found = found.reshape(-1, 1)
+    elif found.shape[0] == 0:
+        found = x.new_empty(0, x.ndim, dtype=D.int64)
+    else:
+        found = function_of(OPS["unravel"])(found, x)
+    if out is None:
+        return found
+    out.resize_(found.shape).copy_(found)
+    return out
+
+
+def _true_positions(flat):
+    mask = flat if flat.dtype is D.bool_ else flat != 0
+    if mask.numel() == 0:
+        return mask.new_empty(0, dtype=D.int64)
+    places = mask.cumsum(0)
+    count = places[-1].item()
+    found = mask.new_empty(count + 1, dtype=D.int64)
+    function_of(OPS["compact"], "self")(found, mask, places)
+    return found[:count]
+
+
+def argwhere(input):  # noqa: A002
+    """[n, ndim]: the positions of the nonzero elements, in row-major order."""
+    return nonzero(input)
+
+
+def count_nonzero(input, dim=None):  # noqa: A002
+    """How many elements are nonzero, over ``dim``."""
+    return (input != 0).sum(dim)
+
+
+def where(condition, input=None, other=None, *, out=None):  # noqa: A002
+    """``input`` where ``condition`` is true, else ``other``; alone, the positions of what is true."""
+    if input is None and other is None:
+        return nonzero_tuple(condition)
+    return function_of(OPS["where"])(condition, input, other)
+
+
+def where_method(self, condition, other):
+    """``self`` where ``condition`` is true, else ``other``."""
+    return function_of(OPS["where"])(condition, self, other)
+
+
+def masked_select(input, mask, *, out=None):  # noqa: A002
+    """The elements of ``input`` where ``mask`` is true, as a vector; the two broadcast."""
+    if not isinstance(mask, Tensor) or mask.dtype is not D.bool_:
+        fail(ShapeError, "masked_select", "expected BoolTensor for mask")
+    shape = broadcast_shapes(input.shape, mask.shape, name="masked_select")
+    y = getitem(input.expand(shape), mask.expand(shape))
+    if out is None:
+        return y
+    out.resize_(y.shape).copy_(y)
+    return out
+
+
+Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
+Tensor.index_put_, Tensor.index_put = index_put_, index_put
+Tensor.nonzero, Tensor.argwhere, Tensor.count_nonzero = nonzero, argwhere, count_nonzero
+Tensor.masked_select, Tensor.where = masked_select, where_method
+
+__all__ = [
+    "argwhere", "count_nonzero", "index_put", "index_put_", "masked_select", "nonzero", "where",
+]  # fmt: skip
