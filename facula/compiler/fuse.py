@@ -11,13 +11,16 @@ from __future__ import annotations
 from facula.compiler.simplify import same_shape
 from facula.compiler.views import (
     ZERO,
+    Place,
     below_reshapes,
     below_views,
     is_one,
     is_zero,
     only_ones_move,
     operand_maps,
+    resolve,
 )
+from facula.ops.movement import contiguous_strides
 
 #: A fused kernel reads and writes at most this many buffers; more would spill their addresses.
 MOST_BUFFERS = 24
@@ -66,10 +69,14 @@ class Group:
 
 
 class Fusion:
-    """The groups of a program, in an order of execution."""
+    """The groups of a program, in an order of execution.
 
-    def __init__(self, program):
-        self.program = program
+    Args:
+        places: where the inputs lie, by id of the value.
+    """
+
+    def __init__(self, program, places):
+        self.program, self.places = program, places
         self.groups: list[Group] = []
         self.group_of: dict[int, Group] = {}
         self.roots: dict[int, object] = {}
@@ -126,12 +133,19 @@ class Fusion:
     def _materialise(self, v):
         """Make sure that ``v`` has memory, or is a view of what has."""
         r = below_views(v)
-        if id(r) in self.inputs and not r.weak:
-            return
         if r.node is not None and r.node.op.kind in ("source",):
             self.roots[id(v)] = v
             return
-        self.roots[id(r)] = r
+        if id(r) not in self.inputs or r.weak:
+            self.roots[id(r)] = r
+        if not self._is_view(v, r):
+            # A chain that ends in a reshape of rows that are not side by side: it takes a copy.
+            self.roots[id(v)] = v
+
+    def _is_view(self, v, r):
+        """Whether ``v``, a chain of movements of ``r``, is the memory of ``r`` seen in strides."""
+        place = self.places.get(id(r)) or Place("temp", 0, r.dtype, contiguous_strides(r.shape))
+        return resolve(v, {id(r): place}) is not None
 
     def _materialise_below(self, v):
         while v.node is not None and v.node.op.kind == "movement":

@@ -9,7 +9,7 @@ from facula.compiler.simplify import same_shape
 from facula.compiler.views import Place, is_zero, resolve
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import matmul, scatter
+from facula.kernels import conv, conv_weight, matmul, scan, scatter
 from facula.ops.movement import contiguous_strides
 
 
@@ -70,6 +70,73 @@ def _matmul(node, operands, results, temp):
         return _matmul_kernel(form), {"row_cut": row_cut, "column_cut": column_cut}
 
     return [C.selected(select, bindings, (a, b), (c,))]
+
+
+# Convolutions -----------------------------------------------------------------------------------
+
+_conv_kernel = functools.lru_cache(maxsize=None)(conv.build)
+_conv_weight_kernel = functools.lru_cache(maxsize=None)(conv_weight.build)
+_GEOMETRY = ("stride", "padding", "dilation", "groups")
+
+
+def _convolution(module, kernel_of, names, node, operands, result, sizes):
+    """A call of a kernel of ``module``, chosen when the sizes are known."""
+    bindings = {name: ("size", n) for name, n in sizes.items()}
+    for name, place in zip(names, (*operands, result)):
+        bindings[name] = C.memory(place)
+
+    def select(values, machine):
+        own = {name: values[name] for name in sizes}
+        choice = module.choose(
+            result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
+        )
+        return kernel_of(choice.form), dict(zip(module.CUTS, choice[1:]))
+
+    return [C.selected(select, bindings, operands, (result,))]
+
+
+def _conv_sizes(describe, node, operands, result):
+    shapes = [v.shape for v in (*node.inputs, node.outputs[0])]
+    strides = [place.strides for place in (*operands, result)]
+    return describe(*shapes, strides, **{name: node.params[name] for name in _GEOMETRY})
+
+
+def _conv(node, operands, results, temp):
+    sizes = _conv_sizes(conv.forward, node, operands, results[0])
+    return _convolution(conv, _conv_kernel, "xwy", node, operands, results[0], sizes)
+
+
+def _conv_input(node, operands, results, temp):
+    sizes = _conv_sizes(conv.input_gradient, node, operands, results[0])
+    return _convolution(conv, _conv_kernel, "xwy", node, operands, results[0], sizes)
+
+
+def _conv_weight(node, operands, results, temp):
+    sizes = _conv_sizes(conv_weight.sizes_of, node, operands, results[0])
+    return _convolution(conv_weight, _conv_weight_kernel, "xgw", node, operands, results[0], sizes)
+
+
+# Scans ------------------------------------------------------------------------------------------
+
+_scan_kernel = functools.lru_cache(maxsize=None)(scan.build)
+
+
+def _scan(node, operands, results, temp):
+    (x,), (value,), dim = operands, node.inputs, node.params["dim"]
+    calls = []
+    if not same_shape(x.strides, contiguous_strides(value.shape)):
+        target = temp(x.dtype, value.shape)
+        calls.append(copy(value, x, target))
+        x = target
+    inner = dims.product(value.shape[dim + 1 :])
+    bindings = _sizes(outer=dims.product(value.shape[:dim]), n=value.shape[dim], inner=inner)
+    bindings.update(zip(("x", "y", "index"), map(C.memory, (x, *results))))
+
+    def select(values, machine):
+        return _scan_kernel(node.op.name, x.dtype, values["inner"] > 4), {}
+
+    calls.append(C.selected(select, bindings, (x,), results))
+    return calls
 
 
 # Joining ----------------------------------------------------------------------------------------
@@ -162,4 +229,8 @@ LOWERINGS: dict = {
     "scatter": _scatter,
     "index_add": _index_add,
     "index_put": _index_put,
+    "conv": _conv,
+    "conv_input": _conv_input,
+    "conv_weight": _conv_weight,
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), _scan),
 }

@@ -40,7 +40,7 @@ class _Lowering:
             for i, v in enumerate(program.inputs)
             if layouts[i] is not None and layouts[i] != "shape"
         }
-        self.fusion = Fusion(program)
+        self.fusion = Fusion(program, self.places)
         self.copies: list = []
         self._place_outputs()
         self._place_temps()
