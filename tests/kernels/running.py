@@ -12,6 +12,7 @@ from facula.base.dtypes import bfloat16, float64
 from facula.codegen import Target, emit
 from facula.ir import loops as L
 from facula.runtime import host, jit, launch
+from facula.runtime import threads as _threads  # noqa: F401  provides what parallel loops call
 
 WIDTH = host.target().vector_bytes
 #: Threads that tests may use; per-thread scratch is allocated for so many.
