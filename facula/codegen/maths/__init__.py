@@ -10,17 +10,12 @@ from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
 from . import arcs, error, exponential, gamma, logarithm, power, remainder, trigonometric
-from .parts import Rarely, constant, sqrt
+from .parts import Rarely
 
 __all__ = ["Rarely", "lower", "schedule"]
 
 
-def rsqrt(x):
-    return constant(1.0, x) / sqrt(x)
-
-
 FUNCTIONS = {
-    "rsqrt": rsqrt,
     **{
         name: getattr(module, name)
         for module, names in (
@@ -30,7 +25,7 @@ FUNCTIONS = {
             (arcs, "asin acos atan atan2"),
             (error, "erf erfc erfinv"),
             (gamma, "lgamma digamma"),
-            (power, "pow"),
+            (power, "pow rsqrt"),
             (remainder, "fmod"),
         )
         for name in names.split()

@@ -11,6 +11,7 @@ from .parts import (
     LN2,
     LN10,
     NAN,
+    Rarely,
     absolute,
     at_least,
     bits,
@@ -19,6 +20,7 @@ from .parts import (
     exact_product,
     exact_sum,
     format_of,
+    is_normal,
     pair_quotient,
     polynomial,
     shift_left,
@@ -56,20 +58,23 @@ def with_special(x, result):
 def logarithm(x, table, unit, per_octave):
     """log(x) in any base: ``unit`` is the logarithm of e in it, ``per_octave`` that of 2."""
     fmt = format_of(x)
-    scaled, unscale = normalised(x)
-    e, m = split_exponent(scaled)
-    e = unscale(L.cast(e, fmt.dtype))
-    t = m - 1.0
-    square = t * t
-    p = polynomial(t, fmt.table(table), square)
-    (high, low), (e_high, e_low) = fmt.split(unit), fmt.split(per_octave)
-    if high == 1.0:
-        # Natural logarithm: the term t itself is exact.
-        low_part = L.fma(square, p, e * e_low)
-        return with_special(x, L.fma(e, e_high, t + low_part))
-    y = L.fma(square, p, t * low)
-    y = y if e_low == 0.0 else L.fma(e, e_low, y)
-    return with_special(x, L.fma(e, e_high, L.fma(t, high, y)))
+
+    def of_normal(x, unscale=lambda e: e):
+        e, m = split_exponent(x)
+        e = unscale(L.cast(e, fmt.dtype))
+        t = m - 1.0
+        square = t * t
+        p = polynomial(t, fmt.table(table), square)
+        (high, low), (e_high, e_low) = fmt.split(unit), fmt.split(per_octave)
+        if high == 1.0:
+            # Natural logarithm: the term t itself is exact.
+            return L.fma(e, e_high, t + L.fma(square, p, e * e_low))
+        y = L.fma(square, p, t * low)
+        y = y if e_low == 0.0 else L.fma(e, e_low, y)
+        return L.fma(e, e_high, L.fma(t, high, y))
+
+    rest = with_special(x, of_normal(*normalised(x)))
+    return Rarely(~is_normal(x), rest, of_normal(x))
 
 
 def log(x):

@@ -139,6 +139,13 @@ def bits(x):
     return L.bitcast(x, format_of(x).integer)
 
 
+def is_normal(x):
+    """Whether x is positive, finite and no denormal: one comparison of its bits."""
+    fmt = format_of(x)
+    lowest, count = 1 << fmt.mantissa, 2 * fmt.bias << fmt.mantissa
+    return L.compare("ult", bits(x) - lowest, count)
+
+
 def shift_left(x, count):
     return L.binary("shl", x, count)
 
