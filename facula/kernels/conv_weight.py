@@ -133,9 +133,7 @@ class _WeightGradient(Windows):
             base = n * size["g_n"] + group * size["o"] * size["g_c"]
             base = base + q0 * size["g_0"] + (q1 + r) * size["g_1"]
             unit = "k" if self.form.g_unit else None
-            source = Source(
-                self.g, k.let(base, "base"), size["g_c"], size["g_2"], size["o"], unit
-            )
+            source = Source(self.g, k.let(base, "base"), size["g_c"], size["g_2"], size["o"], unit)
             tiles.pack(k, source, self.packed, r * wide * width, o0, q2, wide, width, self.shape)
 
     def _tile(self, term, count, high, wide):
