@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from facula.base import dtypes as D
-from facula.compiler.views import below_views, is_one, only_ones_move, resolve
+from facula.compiler.views import is_one, only_ones_move, resolve
 from facula.ir import loops as L
 from facula.ir.dims import Dim
 from facula.ops.movement import contiguous_strides
@@ -133,8 +133,7 @@ class Scope:
     def _compute(self, v, index):
         if id(v) in self.numbers:
             return self.number(self.numbers[id(v)], v.dtype)
-        below = id(below_views(v))
-        if below not in self.known and below not in self.pending:
+        if not self._awaited(v):
             place = resolve(v, self.places)
             if place is not None:
                 return self.load(place, index)
@@ -150,6 +149,14 @@ class Scope:
         if kind == "gather":
             return self._gathered(node, index)
         raise AssertionError(f"{node.op.name} reached without having been computed")
+
+    def _awaited(self, v) -> bool:
+        """Whether ``v``, or what it is a view of, is computed by this kernel and not in memory yet."""
+        while id(v) not in self.known and id(v) not in self.pending:
+            if v.node is None or v.node.op.kind != "movement" or v.node.op.view is None:
+                return False
+            v = v.node.inputs[0]
+        return True
 
     def _source(self, node, index):
         name, params = node.op.name, node.params
