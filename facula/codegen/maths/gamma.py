@@ -5,8 +5,6 @@ Both are computed in float64, also of float32.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
@@ -27,14 +25,14 @@ from .parts import (
 SHIFT = 8
 #: log(2 pi) / 2
 HALF_LOG_TWO_PI = 0.91893853320467274178
-BERNOULLI = [
-    Fraction(1, 6), Fraction(-1, 30), Fraction(1, 42), Fraction(-1, 30), Fraction(5, 66),
-    Fraction(-691, 2730), Fraction(7, 6), Fraction(-3617, 510), Fraction(43867, 798),
-    Fraction(-174611, 330),
-]  # fmt: skip
+#: B_2, B_4, ... as fractions.
+BERNOULLI = (
+    (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510),
+    (43867, 798), (-174611, 330),
+)  # fmt: skip
 #: The series of lgamma in 1/z, 1/z^3, ..., and of digamma in 1/z^2, 1/z^4, ...
-LGAMMA_SERIES = [float(b / (2 * k * (2 * k - 1))) for k, b in enumerate(BERNOULLI, 1)]
-DIGAMMA_SERIES = [float(-b / (2 * k)) for k, b in enumerate(BERNOULLI, 1)]
+LGAMMA_SERIES = [a / (b * 2 * k * (2 * k - 1)) for k, (a, b) in enumerate(BERNOULLI, 1)]
+DIGAMMA_SERIES = [-a / (b * 2 * k) for k, (a, b) in enumerate(BERNOULLI, 1)]
 
 
 def in_float64(function):
