@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "facula"
 
 #: A layer imports itself and those before it.
-ENGINE = ("base", "ir", "ops", "autograd", "kernels", "compiler", "codegen", "runtime", "tensor")
+ENGINE = ("base", "ir", "ops", "derivatives", "kernels", "compiler", "codegen", "runtime", "tensor")
 #: Everything that is not named here or above is a library, and so is the face, `facula` itself.
 ROADS = (("onnx", "export", "serve"), ("distributed",), ("compat",), ("cli", "__main__"))
 LIBRARY = len(ENGINE)

@@ -8,6 +8,8 @@ are symbols), executable compiled (or found), plan bound to the sizes.
 
 from __future__ import annotations
 
+import threading
+
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
 from facula.ir import dims
@@ -42,6 +44,29 @@ def forget() -> None:
     for one in _tables:
         one.clear()
     _counts.update(plans=0, traces=0)
+
+
+class _Capture(threading.local):
+    trace = None
+
+
+#: The function of this thread that is being captured (see ``tensor.capture``), if one is.
+capture = _Capture()
+
+
+def hide_plans() -> list[dict]:
+    """Empty all caches for a while, so that every call is seen; returns what was in them."""
+    hidden = [dict(one) for one in _tables]
+    for one in _tables:
+        one.clear()
+    return hidden
+
+
+def restore_plans(hidden) -> None:
+    """Undo :func:`hide_plans`."""
+    for one, content in zip(_tables, hidden):
+        one.clear()
+        one.update(content)
 
 
 def count(what, most) -> None:
@@ -187,8 +212,7 @@ class Site:
     def first(self, key, args):
         """Make the plan for these arguments, remember it under ``key``, and call it."""
         if P.current() is not None or has_values(args):
-            positional, named = self.arguments(args)
-            return self.fn(*positional, **named)
+            return self.inline(args)
         args = [
             data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
         ]
@@ -197,10 +221,17 @@ class Site:
         self.rows[key] = plan
         return plan(*[args[i] for i in self.slots])
 
+    def inline(self, args):
+        """The call inside of a trace: its nodes are appended to the Program in progress."""
+        if capture.trace is not None:
+            return capture.trace.call(self, args)
+        positional, named = self.arguments(args)
+        return self.fn(*positional, **named)
+
     def first_of_two(self, a, b, key_a, key_b):
         """As ``first`` for two operands, in a table of two levels."""
         if P.current() is not None or has_values((a, b)):
-            return self.fn(a, b)
+            return self.inline((a, b))
         a, b = data_argument(a), data_argument(b)
         plan = self.plan([a, b])
         count("plans", MAX_PLANS)
@@ -477,6 +508,8 @@ _primitive_sites: dict = {}
 
 def call_primitive(primitive: Primitive, inputs, params):
     """A primitive on tensors, as the gradients of views use it."""
+    if capture.trace is not None:
+        return capture.trace.primitive(primitive, inputs, params)
     if primitive.view is not None and isinstance(inputs[0], Tensor):
         return views.through(inputs[0], (views.made_of(primitive, inputs[0], params),))
     key = (primitive.name, len(inputs), static_key(params))

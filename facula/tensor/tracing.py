@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import AutogradError, DtypeError, FaculaError, ShapeError, fail
-from facula.autograd.reverse import derive
+from facula.derivatives.reverse import derive
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim
