@@ -5,6 +5,8 @@ them, and ``__getattr__``, which Python calls only where there is no ordinary at
 Hooks and state dicts are in ``_hooks.py`` and ``_state.py``.
 """
 
+from facula.base.device import device
+from facula.base.dtypes import dtype
 from facula.nn.modules import _hooks
 from facula.nn.modules._hooks import HookMethods
 from facula.nn.modules._state import StateMethods
@@ -12,8 +14,6 @@ from facula.nn.parameter import Buffer, Parameter
 from facula.tensor import (
     Tensor,
     bfloat16,
-    device,
-    dtype,
     empty_like,
     float16,
     float32,
