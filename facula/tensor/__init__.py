@@ -7,6 +7,8 @@ registry are written when first asked for. It can be called: ``facula.tensor([1,
 import sys
 from types import ModuleType
 
+from facula.base.device import device
+from facula.base.dtypes import dtype
 from facula.tensor import methods, pickling  # noqa: F401  attach methods
 from facula.tensor import namespace
 from facula.tensor.autograd_api import backward, grad
@@ -26,6 +28,8 @@ from facula.tensor.tensor import Tensor
 __all__ = [
     "Size",
     "Tensor",
+    "device",
+    "dtype",
     "backward",
     "empty",
     "enable_grad",
