@@ -209,6 +209,8 @@ def main(names):
             print(f"{name} float{32 if bits == 24 else 64}: 2^{np.log2(error):.1f}", flush=True)
             tables[f"{name.upper().rstrip('_')}_{32 if bits == 24 else 64}"] = tuple(c)
     mp.mp.dps = 450
+    for name, value in (("LN2", mp.log(2)), ("LN10", mp.log(10)), ("PI", mp.pi)):
+        tables[name] = int(mp.nint(mp.ldexp(value, 256)))
     digits = int(mp.floor(mp.ldexp(2 / mp.pi, 64 * 21)))
     tables["TWO_OVER_PI"] = tuple(digits >> 64 * (20 - i) & (1 << 64) - 1 for i in range(21))
     lines = [
@@ -216,6 +218,9 @@ def main(names):
         "# fmt: off",
     ]
     for name, values in tables.items():
+        if isinstance(values, int):
+            lines.append(f"{name} = {values:#x}  # times 2^-256")
+            continue
         text = " ".join(f"{v!r}," for v in values)
         lines += [f"{name} = (", textwrap.indent(textwrap.fill(text, 95), "    "), ")"]
     TARGET.write_text("\n".join(lines) + "\n")

@@ -25,9 +25,9 @@ BOUNDS = {
     "exp": (1, 1.2), "exp2": (1, 1), "expm1": (1.6, 2), "log": (1, 1), "log2": (1, 1),
     "log10": (1, 1), "log1p": (1.5, 1.5), "sin": (1.6, 1.6), "cos": (1.6, 1.6), "tan": (2, 2),
     "asin": (2, 2), "acos": (1.5, 1.5), "atan": (1.5, 2), "sinh": (1.6, 1.8), "cosh": (2, 2),
-    "tanh": (1.7, 1.7), "asinh": (1.8, 1.8), "acosh": (1.5, 1.5), "atanh": (1.8, 1.8),
+    "tanh": (2, 1.7), "asinh": (1.8, 1.8), "acosh": (1.5, 1.5), "atanh": (1.8, 1.8),
     "erf": (1.5, 1.5), "erfc": (4, 4), "erfinv": (2.5, 3), "rsqrt": (1.6, 1.6),
-    "sigmoid": (2.2, 2.2), "lgamma": (1, 4), "digamma": (1, 16),
+    "sigmoid": (2, 2), "lgamma": (1, 4), "digamma": (1, 16),
 }  # fmt: skip
 
 ORACLES = {
@@ -107,6 +107,24 @@ def test_float64_against_many_digits(name):
             error.append(0 if overflows else float(abs(mpmath.mpf(float(g)) - w) / unit))
     worst = int(np.argmax(error))
     assert error[worst] <= BOUNDS[name][1], f"{name}({x[worst]!r}): {error[worst]:.3f} ulp"
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_reduction_at_its_hardest(name):
+    """Floats nearest to multiples of pi/2, of every size; the first two are the nearest of all."""
+    rng = np.random.default_rng(8)
+    with mpmath.workdps(400):
+        k = [*rng.integers(1, 2**29, 100), *rng.integers(1, 2**52, 100)]
+        scale = [0] * 100 + list(rng.integers(0, 960, 100))
+        near = [float(mpmath.ldexp(int(i) * mpmath.pi / 2, int(e))) for i, e in zip(k, scale)]
+        wide = np.array([6381956970095103 * 2.0**797, *near, 1e9, 2.0**1023, np.finfo(float).max])
+        narrow = np.array([16367173 * 2.0**72, *(v for v in near if v < 3e38)], np.float32)
+        function = getattr(mpmath, name)
+        for d, x in ((float64, wide), (float32, narrow)):
+            want = [function(mpmath.mpf(float(v))) for v in x]
+            got = [mpmath.mpf(float(v)) for v in apply(name, d, x)]
+            error = max(abs(g / w - 1) for g, w in zip(got, want))
+            assert error < 2 * np.finfo(d.numpy()).eps
 
 
 @pytest.mark.parametrize("d", TYPES, ids=str)
@@ -235,7 +253,7 @@ def test_schedule_puts_operands_first_and_leaves_the_rare_side_out():
 
 
 #: What every activation pays, in operations a vector: a longer way needs a reason.
-OPERATIONS = {"exp": 24, "log": 34, "tanh": 30, "sigmoid": 24, "erf": 30, "sin": 42, "rsqrt": 18}
+OPERATIONS = {"exp": 24, "log": 34, "tanh": 30, "sigmoid": 28, "erf": 30, "sin": 42, "rsqrt": 18}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from facula.ir import loops as L
 
 from .parts import (
+    HALF_PI,
     PI,
     absolute,
     bits,
@@ -28,7 +29,7 @@ def asin_parts(x):
 
 def asin(x):
     s, w, far = asin_parts(x)
-    high, low = format_of(x).split(PI / 2)
+    high, low = format_of(x).split(HALF_PI)
     r = L.select(far, L.fma(s, -2.0, high) + L.fma(w, -2.0, low), s + w)
     return copysign(r, x)
 
@@ -37,7 +38,7 @@ def acos(x):
     """2 asin(sqrt((1 - x) / 2)) near 1, pi less that near -1, and pi/2 - asin(x) between."""
     s, w, far = asin_parts(x)
     fmt = format_of(x)
-    high, low = fmt.split(PI / 2)
+    high, low = fmt.split(HALF_PI)
     signed_s, signed_w = copysign(s, x), copysign(w, x)
     near = high - (signed_s - (low - signed_w))
     high, low = fmt.split(PI)
@@ -57,7 +58,7 @@ def atan(x):
     far = L.compare("gt", a, 1.0)
     one = constant(1.0, x)
     r = atan_of_ratio(L.select(far, one, a), L.select(far, a, one))
-    high, low = format_of(x).split(PI / 2)
+    high, low = format_of(x).split(HALF_PI)
     return copysign(L.select(far, high - (r - low), r), x)
 
 
@@ -74,7 +75,7 @@ def atan2(y, x):
     large = L.select(equal, constant(1.0, x), large)
     r = atan_of_ratio(small, large)
     left = bits(x) < 0
-    (half_high, half_low), (pi_high, pi_low) = fmt.split(PI / 2), fmt.split(PI)
+    (half_high, half_low), (pi_high, pi_low) = fmt.split(HALF_PI), fmt.split(PI)
     zero = constant(0.0, x)
     high = L.select(left, constant(pi_high, x), zero)
     low = L.select(left, constant(pi_low, x), zero)

@@ -6,6 +6,7 @@ from facula.ir import loops as L
 
 from .parts import (
     LN2,
+    LOG2_E,
     absolute,
     at_least,
     at_most,
@@ -65,7 +66,7 @@ def exp_of_remainder(r):
 
 def exp_within(x, low=None):
     """exp of ``x``, or of the pair of it and ``low``, within EXP_RANGE."""
-    n, power, rest = wide_power(x, format_of(x).round(1 / LN2))
+    n, power, rest = wide_power(x, format_of(x).round(LOG2_E))
     return exp_of_remainder(remainder(x, n, low)) * power * rest
 
 
@@ -84,20 +85,31 @@ def exp2(x):
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)); for negative x as exp(x) / (1 + exp(x)), which does not overflow."""
+    """1 / (1 + exp(-x)); for negative x as exp(x) / (1 + exp(x)), which does not overflow.
+
+    exp(-|x|) = s + u s with s = 2^n. Both sums are taken from these parts, so that neither inherits
+    a rounding of the other, and most of what the denominator's rounding would cost the numerator
+    makes good: relative to 1 it is between 1/2 and 1 of what was lost.
+    """
     fmt = format_of(x)
     y = at_least(-absolute(x), EXP_RANGE[fmt.bits][0])
-    # All exponents are negative: lifted by a constant they are normal, and dropped at the end.
+    # All exponents are negative: lifted by a constant they are normal.
     lift = fmt.mantissa + 1
-    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias + lift)
-    e = exp_of_remainder(remainder(y, n)) * power * 2.0**-lift
-    return L.select(x < 0.0, e, constant(1.0, x)) / (e + 1.0)
+    n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias + lift)
+    s = power * 2.0**-lift
+    r = remainder(y, n)
+    u = r * polynomial(r, (1.0, *fmt.table("EXP")))
+    us, whole = u * s, s + 1.0
+    denominator = whole + us
+    lost = us - (denominator - whole)
+    numerator = L.fma(L.fma(lost, -0.8, u), s, s)
+    return L.select(x < 0.0, numerator, constant(1.0, x)) / denominator
 
 
 def expm1_parts(x, keep=0):
     """p and 2^(n - keep) with exp(x) = (1 + p) 2^n, |p| < 0.42, n an integer."""
     fmt = format_of(x)
-    n, power = nearest_power(x, fmt.round(1 / LN2), fmt.magic + fmt.bias - keep)
+    n, power = nearest_power(x, fmt.round(LOG2_E), fmt.magic + fmt.bias - keep)
     r = remainder(x, n)
     square = r * r
     return L.fma(square, polynomial(r, fmt.table("EXPM1"), square), r), power
@@ -135,7 +147,7 @@ def tanh(x):
     else:
         # 2 / (exp(2 |x|) + 1); beyond 20 the result rounds to 1.
         y = at_most(a + a, 40.0)
-        n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias)
+        n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias)
         e = exp_of_remainder(remainder(y, n)) * power
         split, large = 0.55, 1.0 - constant(2.0, x) / (e + 1.0)
     return copysign(L.select(a < split, small, large), x)
@@ -149,7 +161,7 @@ def sinh_and_cosh(x):
     """
     fmt = format_of(x)
     y = at_most(absolute(x), {32: 89.6, 64: 710.7}[fmt.bits])
-    n, power = nearest_power(y, fmt.round(1 / LN2), fmt.magic + fmt.bias - 2)
+    n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias - 2)
     # 2^(-n - 2), or zero where that would be denormal.
     field = L.Const(2 * (fmt.bias - 2) << fmt.mantissa, fmt.integer) - bits(power)
     field = L.select(field < 0, L.Const(0, fmt.integer), field)

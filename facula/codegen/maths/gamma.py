@@ -5,6 +5,8 @@ Both are computed in float64, also of float32.
 
 from __future__ import annotations
 
+import math
+
 from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
@@ -13,7 +15,6 @@ from .parts import (
     FORMATS,
     INF,
     NAN,
-    PI,
     absolute,
     constant,
     copysign,
@@ -76,7 +77,7 @@ def lgamma(x):
     main = L.select(large, far, near)
 
     product = L.select(large, one, product)
-    sine = absolute(sinpi(a - nearest(a))) * float(1 / PI)
+    sine = absolute(sinpi(a - nearest(a))) * (1 / math.pi)
     reflected = L.select(small, sine, product * a * sine)
     value = log(L.select(negative, reflected, L.select(small, a, product)))
     r = main + L.select(small & ~negative, -value, value)
@@ -108,7 +109,7 @@ def digamma(x):
     r = log(z) + (series - above / below)
     f = a - nearest(a)
     distance = absolute(f)
-    cotangent = sinpi(0.5 - distance) / sinpi(f) * float(PI)
+    cotangent = sinpi(0.5 - distance) / sinpi(f) * math.pi
     r = L.select(negative, r + cotangent, r)
     r = L.select(negative & f.eq(0.0), constant(NAN, x), r)
     r = L.select(x.eq(0.0), copysign(constant(INF, x), -x), r)

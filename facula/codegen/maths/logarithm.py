@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from facula.ir import loops as L
 
 from .parts import (
     INF,
     LN2,
-    LN10,
+    LOG2_E,
+    LOG10_2,
+    LOG10_E,
     NAN,
+    ONE,
     Rarely,
     absolute,
     at_least,
@@ -78,15 +79,15 @@ def logarithm(x, table, unit, per_octave):
 
 
 def log(x):
-    return logarithm(x, "LOG", Decimal(1), LN2)
+    return logarithm(x, "LOG", ONE, LN2)
 
 
 def log2(x):
-    return logarithm(x, "LOG2", 1 / LN2, Decimal(1))
+    return logarithm(x, "LOG2", LOG2_E, ONE)
 
 
 def log10(x):
-    return logarithm(x, "LOG10", 1 / LN10, LN2 / LN10)
+    return logarithm(x, "LOG10", LOG10_E, LOG10_2)
 
 
 def log_of_sum(u, low, octaves=0.0):

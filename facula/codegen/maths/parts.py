@@ -9,7 +9,6 @@ A floating-point technique for extending the available precision, 1971).
 from __future__ import annotations
 
 import math
-from decimal import Decimal, localcontext
 
 from facula.base.dtypes import float32, float64, int32, int64
 from facula.ir import loops as L
@@ -34,6 +33,10 @@ INF = math.inf
 NAN = math.nan
 
 
+#: The number 1 in fixed point.
+ONE = 1 << 256
+
+
 class Format:
     """A binary floating-point format and the integer of its size."""
 
@@ -46,19 +49,22 @@ class Format:
         self.smallest_normal = 2.0 ** (1 - bias)
         self.epsilon = 2.0**-mantissa
 
-    def round(self, value) -> float:
-        """The number nearest to ``value`` in this format."""
-        value = float(value)
+    def round(self, value: int) -> float:
+        """The number of this format nearest to a fixed-point ``value``."""
+        value = value / ONE
         if self.dtype is float64:
             return value
         # Adding and taking away a number that is 2^29 times larger rounds to 24 bits.
         factor = value * (2.0**29 + 1.0)
         return factor - (factor - value)
 
-    def split(self, value: Decimal) -> tuple[float, float]:
-        """``value`` as the sum of two floats of this format."""
-        high = self.round(value)
-        return high, self.round(value - Decimal(high))
+    def split(self, value: int, pieces: int = 2) -> tuple[float, ...]:
+        """A fixed-point ``value`` as a sum of numbers of this format, the largest first."""
+        result = []
+        for _ in range(pieces):
+            result.append(self.round(value))
+            value -= int(result[-1] * float(ONE))
+        return tuple(result)
 
     def table(self, name: str) -> tuple:
         return getattr(coefficients, f"{name}_{self.bits}")
@@ -74,11 +80,12 @@ def format_of(x) -> Format:
     return FORMATS[x.dtype]
 
 
-with localcontext() as context:
-    context.prec = 60
-    LN2 = Decimal(2).ln()
-    LN10 = Decimal(10).ln()
-PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
+# Fixed-point numbers with 256 bits after the point.
+LN2, LN10, PI = coefficients.LN2, coefficients.LN10, coefficients.PI
+HALF_PI = PI >> 1
+LOG2_E = ONE * ONE // LN2
+LOG10_E = ONE * ONE // LN10
+LOG10_2 = ONE * LN2 // LN10
 
 
 def constant(value, like):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
@@ -12,8 +10,9 @@ from .logarithm import normalised, split_exponent
 from .parts import (
     FORMATS,
     INF,
-    LN2,
+    LOG2_E,
     NAN,
+    ONE,
     Rarely,
     absolute,
     at_least,
@@ -47,7 +46,7 @@ def magnitude_32(a, y):
     a, y = L.cast(a, float64), L.cast(y, float64)
     e, m = split_exponent(a)
     t = m - 1.0
-    high, low = WIDE.split(1 / LN2)
+    high, low = WIDE.split(LOG2_E)
     p = L.fma(t, horner(t, WIDE.table("POW_LOG2")), high + low) * t
     log = at_ends(a, L.cast(e, float64) + p)
     z = L.select(a.eq(1.0), constant(0.0, a), y * log)
@@ -70,11 +69,11 @@ def log2_pair(a):
     zero = constant(0.0, a)
     s = pair_quotient((m - 1.0, zero), fast_sum(constant(1.0, a), m))
     square = pair_product(s, s)
-    third = tuple(constant(v, a) for v in WIDE.split(1 / Decimal(3)))
+    third = tuple(constant(v, a) for v in WIDE.split(ONE // 3))
     rest = square[0] * horner(square[0], WIDE.table("POW_LOG"))
     high, low = fast_sum(third[0], rest)
     w = pair_product(square, (high, low + third[1]))
-    s = pair_product(s, tuple(constant(v, a) for v in WIDE.split(2 / LN2)))
+    s = pair_product(s, tuple(constant(v, a) for v in WIDE.split(2 * LOG2_E)))
     sw = pair_product(s, w)
     high, low = fast_sum(s[0], sw[0])
     high, tail = exact_sum(unscale(L.cast(e, float64)), high)

@@ -9,16 +9,17 @@ product is kept in fixed point: two bits of quadrant, the rest its fraction.
 
 from __future__ import annotations
 
-from decimal import Decimal
+import math
 
 from facula.base.dtypes import float32, float64, int32, int64
 from facula.ir import loops as L
 
 from .coefficients import TWO_OVER_PI
 from .parts import (
+    HALF_PI,
     INF,
     NAN,
-    PI,
+    ONE,
     Rarely,
     absolute,
     bits,
@@ -105,7 +106,7 @@ def reduce_32(x):
     turns = m * high + logical(m * logical(low, 32), 32)
     n = L.cast(quadrant_of(turns), int32)
     # The fraction of the quadrant as a signed number, exact to far beyond float32.
-    fraction = L.cast(shift_left(turns, 2), float64) * float(PI / 2 / 2**64)
+    fraction = L.cast(shift_left(turns, 2), float64) * (math.pi / 2**65)
     r = L.cast(fraction, float32)
     return r, L.cast(fraction - L.cast(r, float64), float32), n
 
@@ -144,7 +145,7 @@ def reduce_64(x):
     middle = L.cast(fraction & MASK_32, float64) * 2.0**-64
     high, low = fast_sum(upper, middle)
     high, low = fast_sum(high, low + L.cast(rest, float64) * 2.0**-116)
-    half_pi = tuple(constant(v, x) for v in format_of(x).split(PI / 2))
+    half_pi = tuple(constant(v, x) for v in format_of(x).split(HALF_PI))
     return *pair_product((high, low), half_pi), n
 
 
@@ -155,10 +156,9 @@ def reduce_near(x):
     at the lowest; what it leaves is never so small that rounding after the second is felt.
     """
     fmt = format_of(x)
-    shifted = L.fma(x, fmt.round(2 / PI), fmt.magic)
+    shifted = L.fma(x, fmt.round(ONE * ONE // HALF_PI), fmt.magic)
     n = shifted - fmt.magic
-    first, _ = fmt.split(PI / 2)
-    second, third = fmt.split(PI / 2 - Decimal(first))
+    first, second, third = fmt.split(HALF_PI, 3)
     r = L.fma(n, -third, L.fma(n, -second, L.fma(n, -first, x)))
     return r, bits(shifted)
 
