@@ -14,7 +14,6 @@ from facula.ops import F
 from facula.tensor import dispatch, engine, meta
 
 
-
 def test_the_first_example():
     a = ft.tensor([1.0, 2.0], requires_grad=True)
     b = ft.tensor([3.0, 4.0], requires_grad=True)
@@ -29,7 +28,7 @@ FUNCTIONS = {
     "matmul": lambda x, y: x @ y.transpose(0, 1),
     "exp_sum": lambda x, y: (x.exp() * y).sum(1),
     "mean": lambda x, y: (x * y).mean(),
-    "tanh": lambda x, y: (x.tanh() * y.sigmoid()),
+    "tanh": lambda x, y: x.tanh() * y.sigmoid(),
     "broadcast": lambda x, y: x.sum(0) * y,
     "number": lambda x, y: 2.0 - x * 3 + y / 2,
     "amax": lambda x, y: x.amax(1) * y.amin(1),
