@@ -79,20 +79,24 @@ _conv_weight_kernel = functools.lru_cache(maxsize=None)(conv_weight.build)
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 
-def _convolution(module, kernel_of, names, node, operands, result, sizes):
-    """A call of a kernel of ``module``, chosen when the sizes are known."""
-    bindings = {name: ("size", n) for name, n in sizes.items()}
-    for name, place in zip(names, (*operands, result)):
-        bindings[name] = C.memory(place)
+def _convolution(module, kernel_of, names, node, operands, result, parts):
+    """Calls of kernels of ``module``, chosen when the sizes are known: one for each part."""
 
-    def select(values, machine):
-        own = {name: values[name] for name in sizes}
-        choice = module.choose(
-            result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
-        )
-        return kernel_of(choice.form), dict(zip(module.CUTS, choice[1:]))
+    def part(sizes):
+        bindings = {name: ("size", n) for name, n in sizes.items()}
+        for name, place in zip(names, (*operands, result)):
+            bindings[name] = C.memory(place)
 
-    return [C.selected(select, bindings, operands, (result,))]
+        def select(values, machine):
+            own = {name: values[name] for name in sizes}
+            choice = module.choose(
+                result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
+            )
+            return kernel_of(choice.form), dict(zip(module.CUTS, choice[1:]))
+
+        return C.selected(select, bindings, operands, (result,))
+
+    return [part(sizes) for sizes in parts]
 
 
 def _conv_sizes(describe, node, operands, result):

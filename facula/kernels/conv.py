@@ -12,12 +12,15 @@ sums are added in order; nothing depends on the number of threads or on the batc
    of 2, even and odd columns apart.
 3. Tiles of pixels by channels are summed over the table, transposed in registers and stored.
 
-The gradient with respect to the input is such a convolution too: of the output's gradient spread
-out by the stride, with the weights flipped and their channels exchanged. So is ``conv_transpose``.
+The gradient with respect to the input is such a convolution too: of the output's gradient, with
+the weights flipped and their channels exchanged. With a stride it is several, one for each
+remainder of a place by the stride, as only some taps reach each. So is ``conv_transpose``.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import NamedTuple
 
 from facula.base.dtypes import dtype
@@ -28,17 +31,17 @@ from facula.kernels.tiles import K_BLOCK, Source
 from facula.kernels.windows import Windows
 
 #: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
-#: padding, dilation and the input's spread; strides of x, w and y in elements. Numbers 0 to 2 are
+#: padding (which may be negative), dilation; strides of x, w and y in elements. Numbers 0 to 2 are
 #: the spatial dimensions. ``w_base`` is where the weight of term 0 is, ``w_group`` from group to
-#: group, ``w_out`` and ``w_in`` from channel to channel. Channels of y and x of one group follow
-#: those of the one before; y's last stride is 1.
+#: group, ``w_out`` and ``w_in`` from channel to channel; ``y_base`` is where y's first element is.
+#: Channels of x and y of one group follow those of the one before.
 SIZES = (
     *("n", "groups", "c", "o"),
     *(f"{name}{d}" for name in ("in", "kernel", "out") for d in range(3)),
-    *(f"{name}{d}" for name in ("stride", "padding", "dilation", "spread") for d in range(3)),
+    *(f"{name}{d}" for name in ("stride", "padding", "dilation") for d in range(3)),
     *("x_n", "x_c", "x_0", "x_1", "x_2"),
     *("w_base", "w_group", "w_out", "w_in", "w_0", "w_1", "w_2"),
-    *("y_n", "y_c", "y_0", "y_1"),
+    *("y_base", "y_n", "y_c", "y_0", "y_1", "y_2"),
 )
 CUTS = ("row_cut", "column_cut")
 #: Elements of a piece's input that stay in the second-level cache.
@@ -52,8 +55,8 @@ class Form(NamedTuple):
         dtype: of x, w and y.
         x_unit: whether x's last stride is 1.
         flat: whether a channel's weights lie in the order of the terms, close together.
-        strided: whether the last stride may be other than 1.
-        spread: whether the input's spread may be other than 1; then ``strided`` is False.
+        strided: whether the convolution's last stride may be other than 1.
+        y_unit: whether y's last stride is 1.
         vectors: of output channels in a tile, 1 or 2.
         vector_bytes: 16, 32 or 64.
     """
@@ -62,13 +65,13 @@ class Form(NamedTuple):
     x_unit: bool
     flat: bool
     strided: bool
-    spread: bool
+    y_unit: bool
     vectors: int
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "".join(c for c, on in zip("ufsd", self[1:5]) if on)
+        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on)
         return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
 
 
@@ -238,11 +241,12 @@ class _Convolution(Windows):
         columns = k.let(L.minimum(left, height), "columns")
         with k.serial(0, L.minimum(size["o"] - o0, width)) as i:
             o = k.let(group * size["o"] + o0 + i, "channel")
-            to = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"] + q2
-            to = k.let(to, "to")
+            step = 1 if self.form.y_unit else size["y_2"]
+            row = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"]
+            to = k.let(size["y_base"] + row + q2 * step, "to")
             with k.vector(0, columns) as j:
                 value = self.finish(self.spill[i * pitch + j], (n, o, q0, q1, q2 + j))
-                k.store(self.y, to + j, L.cast(value, self.form.dtype))
+                k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
@@ -254,78 +258,110 @@ def numbered(name, values, fill):
     return {f"{name}{d}": v for d, v in enumerate(values)}
 
 
-def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> dict:
-    """Values of ``SIZES`` for a convolution; shapes may be of symbols.
+def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> list:
+    """Values of ``SIZES`` for a convolution, in a list of one; shapes may be of symbols.
 
     Args:
         x, w, y: shapes [n, c, *in], [o, c / groups, *kernel], [n, o, *out].
         strides: of x, w and y.
     """
     x_strides, w_strides, y_strides = strides
-    rank = len(x) - 2
     sizes = {
         "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
         **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
         **numbered("out", y[2:], 1), **numbered("stride", stride, 1),
         **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
-        **numbered("spread", (1,) * rank, 1),
         "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
         "w_base": 0, "w_group": y[1] // groups * w_strides[0], "w_out": w_strides[0],
         "w_in": w_strides[1], **numbered("w_", w_strides[2:], 0),
-        "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
+        "y_base": 0, "y_n": y_strides[0], "y_c": y_strides[1],
+        **numbered("y_", y_strides[2:], 0),
     }  # fmt: skip
-    return _flattened(sizes)
+    return [_flattened(sizes)]
 
 
-def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> dict:
+def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> list:
     """Values of ``SIZES`` for the gradient with respect to the input, which is written to y.
+
+    It is one convolution for each remainder of the input's places by the strides: the taps that
+    reach such places are every so many-th one. Where none does, there are no channels to sum.
 
     Args:
         g, w, y: shapes [n, o, *out], [o, c / groups, *kernel], [n, c, *in].
         strides: of g, w and y.
     """
     g_strides, w_strides, y_strides = strides
-    kernel = w[2:]
-    flipped = [-s for s in w_strides[2:]]
-    base = 0
-    for size, step in zip(kernel, w_strides[2:]):
-        base = base + (size - 1) * step
-    around = [d * (size - 1) - p for d, size, p in zip(dilation, kernel, padding)]
-    sizes = {
-        "n": g[0], "groups": groups, "c": g[1] // groups, "o": w[1],
-        **numbered("in", g[2:], 1), **numbered("kernel", kernel, 1),
-        **numbered("out", y[2:], 1), **numbered("stride", (1,) * len(kernel), 1),
-        **numbered("padding", around, 0), **numbered("dilation", dilation, 1),
-        **numbered("spread", stride, 1),
-        "x_n": g_strides[0], "x_c": g_strides[1], **numbered("x_", g_strides[2:], 0),
-        "w_base": base, "w_group": g[1] // groups * w_strides[0], "w_out": w_strides[1],
-        "w_in": w_strides[0], **numbered("w_", flipped, 0),
-        "y_n": y_strides[0], "y_c": y_strides[1], **_pair(y_strides),
-    }  # fmt: skip
-    return _flattened(sizes)
+    result = []
+    for remainders in itertools.product(*map(range, stride)):
+        axes = [
+            _gradient_axis(*axis)
+            for axis in zip(remainders, y[2:], w[2:], stride, padding, dilation)
+        ]
+        w_base = sum((a.last * step for a, step in zip(axes, w_strides[2:])), 0)
+        y_base = sum((r * step for r, step in zip(remainders, y_strides[2:])), 0)
+        sizes = {
+            "n": g[0], "groups": groups, "o": w[1],
+            "c": g[1] // groups if all(a.reached for a in axes) else 0,
+            **numbered("in", g[2:], 1), **numbered("kernel", [a.kernel for a in axes], 1),
+            **numbered("out", [a.out for a in axes], 1), **numbered("stride", (), 1),
+            **numbered("padding", [a.padding for a in axes], 0),
+            **numbered("dilation", [a.dilation for a in axes], 1),
+            "x_n": g_strides[0], "x_c": g_strides[1], **numbered("x_", g_strides[2:], 0),
+            "w_base": w_base, "w_group": g[1] // groups * w_strides[0],
+            "w_out": w_strides[1], "w_in": w_strides[0],
+            **numbered("w_", [-a.every * step for a, step in zip(axes, w_strides[2:])], 0),
+            "y_base": y_base, "y_n": y_strides[0], "y_c": y_strides[1],
+            **numbered("y_", [s * step for s, step in zip(stride, y_strides[2:])], 0),
+        }  # fmt: skip
+        result.append(_flattened(sizes))
+    return result
+
+
+class _Axis(NamedTuple):
+    """One dimension of the convolution that gives one in ``stride`` places of the input."""
+
+    kernel: int
+    out: int
+    padding: int
+    dilation: int
+    every: int  # taps from one that counts to the next
+    last: int  # the last tap that counts, which comes first
+    reached: bool
+
+
+def _gradient_axis(remainder, size, kernel, stride, padding, dilation) -> _Axis:
+    """Tap t reaches the places for which stride divides place + padding - t * dilation."""
+    out = (size - remainder + (stride - 1)) // stride
+    every = stride // math.gcd(dilation, stride)
+    first, count = 0, kernel
+    if stride > 1:
+        kernel = int(kernel)
+        taps = [t for t in range(kernel) if (remainder + padding - t * dilation) % stride == 0]
+        if not taps:
+            return _Axis(1, out, 0, 1, 1, 0, False)
+        first, count = taps[0], len(taps)
+    step = every * dilation // stride
+    ahead = (remainder + padding - first * dilation) // stride
+    last = first + (count - 1) * every
+    return _Axis(count, out, (count - 1) * step - ahead, step, every, last, True)
 
 
 def _flattened(sizes: dict) -> dict:
     """Of a product of channels alone, all pixels as one row, if they lie so in x and y."""
-    plain = {"kernel": 1, "stride": 1, "padding": 0, "spread": 1}
+    plain = {"kernel": 1, "stride": 1, "padding": 0}
     if not all(same(sizes[f"{name}{d}"], v) for name, v in plain.items() for d in range(3)):
         return sizes
     expected = 1
     for d in (2, 1, 0):
         size = sizes[f"in{d}"]
+        if not same(size, sizes[f"out{d}"]):
+            return sizes
         if not same(size, 1):
-            y_stride = 1 if d == 2 else sizes[f"y_{d}"]
-            if not (same(sizes[f"x_{d}"], expected) and same(y_stride, expected)):
+            if not (same(sizes[f"x_{d}"], expected) and same(sizes[f"y_{d}"], expected)):
                 return sizes
         expected = expected * size
     row = {"in0": 1, "in1": 1, "in2": expected, "out0": 1, "out1": 1, "out2": expected}
-    return {**sizes, **row, "x_2": 1}
-
-
-def _pair(y_strides):
-    """Strides of y's dimensions 0 and 1; the last one's is 1."""
-    three = (0, 0, 0, *y_strides[2:])[-3:]
-    return {"y_0": three[0], "y_1": three[1]}
+    return {**sizes, **row, "x_2": 1, "y_2": 1}
 
 
 class Choice(NamedTuple):
@@ -349,12 +385,12 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
         flat = flat and (taps[i] == 1 or sizes[name] == expected)
         expected *= taps[i]
     flat = flat and (sizes["c"] == 1 or sizes["w_in"] == expected)
-    spread = any(sizes[f"spread{i}"] != 1 for i in range(3))
     strided = sizes["stride2"] != 1
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     vectors = 1 if sizes["o"] <= shape.lanes else 2
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
-    form = Form(d, x_unit, flat, strided, spread, vectors, vector_bytes)
+    y_unit = sizes["y_2"] == 1 or sizes["out2"] == 1
+    form = Form(d, x_unit, flat, strided, y_unit, vectors, vector_bytes)
     rows, columns = _cuts(sizes, shape, threads)
     return Choice(form, rows, columns)
 

@@ -26,7 +26,7 @@ from facula.kernels.windows import Windows
 SIZES = (
     *("n", "groups", "c", "o"),
     *(f"{name}{d}" for name in ("in", "kernel", "out") for d in range(3)),
-    *(f"{name}{d}" for name in ("stride", "padding", "dilation", "spread") for d in range(3)),
+    *(f"{name}{d}" for name in ("stride", "padding", "dilation") for d in range(3)),
     *("x_n", "x_c", "x_0", "x_1", "x_2"),
     *("g_n", "g_c", "g_0", "g_1", "g_2"),
     "w_out",
@@ -53,8 +53,6 @@ class Form(NamedTuple):
     strided: bool
     vectors: int
     vector_bytes: int
-
-    spread = False
 
     @property
     def name(self) -> str:
@@ -169,24 +167,24 @@ class _WeightGradient(Windows):
 # Sizes and cuts ---------------------------------------------------------------------------------
 
 
-def sizes_of(x, g, w, strides, *, stride, padding, dilation, groups) -> dict:
-    """Values of ``SIZES``; shapes may be of symbols.
+def sizes_of(x, g, w, strides, *, stride, padding, dilation, groups) -> list:
+    """Values of ``SIZES``, in a list of one as ``conv.forward`` has it; shapes may be of symbols.
 
     Args:
         x, g, w: shapes [n, c, *in], [n, o, *out], [o, c / groups, *kernel].
         strides: of x, g and w; w is contiguous.
     """
     x_strides, g_strides, w_strides = strides
-    return {
+    sizes = {
         "n": x[0], "groups": groups, "c": w[1], "o": g[1] // groups,
         **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
         **numbered("out", g[2:], 1), **numbered("stride", stride, 1),
         **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
-        **numbered("spread", (), 1),
         "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
         "g_n": g_strides[0], "g_c": g_strides[1], **numbered("g_", g_strides[2:], 0),
         "w_out": w_strides[0],
     }  # fmt: skip
+    return [sizes]
 
 
 class Choice(NamedTuple):

@@ -21,7 +21,7 @@ from facula.ir import loops as L
 
 SIZES = ("outer", "n", "inner")
 #: Up to this length counting comparisons is quicker than dealing out digits.
-_SHORT = 160
+_SHORT = 72
 _DIGITS = 256
 
 

@@ -18,7 +18,7 @@ class Windows:
 
     Attributes that users set: k (the builder), size (parameters by name: those of ``conv.SIZES``
     without those of w and y, and the cuts), sum (dtype of the copy), x (the input), form (with
-    ``x_unit``, ``strided`` and ``spread``).
+    ``x_unit`` and ``strided``).
     """
 
     def three(self, name):
@@ -73,31 +73,15 @@ class Windows:
         with k.serial(0, channels) as c, k.serial(0, kernel0) as t0:
             with k.serial(0, self.height) as h:
                 at = k.let(((c * kernel0 + t0) * self.height + h) * self.row, "at")
-                i0, i1 = q0 * s0 + t0 * dilation0 - p0, q1 * s1 + h - p1
-                inside, (i0, i1) = self._inside(i0, i1)
+                i0 = k.let(q0 * s0 + t0 * dilation0 - p0, "i")
+                i1 = k.let(q1 * s1 + h - p1, "i")
+                inside = (i0 >= 0) & (i0 < size["in0"]) & (i1 >= 0) & (i1 < size["in1"])
                 plane = n * size["x_n"] + (channel + c) * size["x_c"]
                 start = plane + i0 * size["x_0"] + i1 * size["x_1"]
                 with k.if_(inside):
-                    if self.form.spread:
-                        self._spread_row(at, k.let(start, "start"), q2)
-                    else:
-                        self._copy_row(at, k.let(start, "start"), q2)
+                    self._copy_row(at, k.let(start, "start"), q2)
                 with k.else_():
                     self._zeros(at, 0, self.row)
-
-    def _inside(self, i0, i1):
-        """Whether a row of the padded, spread input is one of the input, and which."""
-        k, inside, found = self.k, None, []
-        for d, i in enumerate((i0, i1)):
-            i = k.let(i, "i")
-            spread = self.size[f"spread{d}"]
-            here = (i >= 0) & (i < self.size[f"in{d}"] * spread)
-            if self.form.spread:
-                here = here & (i % spread).eq(0)
-                i = k.let(L.maximum(i, 0) // spread, "i")
-            inside = here if inside is None else inside & here
-            found.append(i)
-        return inside, found
 
     def _zeros(self, at, lo, hi):
         with self.k.vector(lo, hi) as j:
@@ -130,15 +114,3 @@ class Windows:
                 phase(f)
         else:
             phase(L.Const(0, L.int64))
-
-    def _spread_row(self, at, start, q2):
-        """As the copy of a row, its columns ``spread`` apart and zeros between them."""
-        k, step = self.k, None if self.form.x_unit else self.size["x_2"]
-        spread, p2, in2 = self.size["spread2"], self.size["padding2"], self.size["in2"]
-        self._zeros(at, 0, self.pitch)
-        first = k.let(q2 - p2, "first")
-        lo = k.let(L.idiv_ceil(L.maximum(first, 0), spread), "lo")
-        hi = L.minimum(L.idiv_ceil(L.maximum(first + self.pitch, 0), spread), in2)
-        with k.vector(lo, k.let(L.maximum(hi, lo), "hi")) as j:
-            column = j if step is None else j * step
-            k.store(self.piece, at + (j * spread - first), self._read(start + column))
