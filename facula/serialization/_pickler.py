@@ -10,7 +10,7 @@ import pickle
 from collections import OrderedDict
 from types import FunctionType
 
-from facula.base.dtypes import dtype
+from facula.base.dtypes import dtype, uint8
 from facula.base.errors import ArgumentError, fail
 from facula.serialization._globals import (
     STORAGE_OF,
@@ -99,12 +99,14 @@ class ArchivePickler(pickle._Pickler):
         return rebuild_tensor_v3, (*args, tensor.dtype)
 
     def _storage(self, tensor):
-        """The tensor's storage in the stream, and the dtype under which it was met first."""
+        """The tensor's storage in the stream, and the storage's own dtype: that of the first
+        tensor on it, or bytes where those do not fill it evenly."""
         storage = tensor._storage
         identity = (storage.ptr, storage.nbytes)
         known = self._keys.get(identity) if storage.nbytes else None
         if known is None:
-            known = (str(len(self.storages)), tensor.dtype)
+            whole = storage.nbytes % tensor.dtype.itemsize == 0
+            known = (str(len(self.storages)), tensor.dtype if whole else uint8)
             self._keys[identity] = known
             self.storages[known[0]] = memoryview(storage)
         key, first = known

@@ -10,7 +10,8 @@ import pytest
 from facula.base import dtypes
 from facula.nn.parameter import Parameter
 from facula.serialization import UnpicklingError, load, save
-from facula.tensor import arange, ones, zeros
+from facula.tensor import arange, frombuffer, ones, zeros
+from facula.tensor.pickling import storage_over, tensor_over
 
 pytestmark = pytest.mark.conformance
 torch = pytest.importorskip("torch")
@@ -68,13 +69,26 @@ def test_torch_reads_ours(weights_only, tmp_path):
     assert torch.load(path, mmap=True)["t"].tolist() == x.t().tolist()
 
 
+def test_a_storage_with_bytes_left_over():
+    x = frombuffer(bytearray(range(11)), dtype=dtypes.int16, count=5)
+    odd = tensor_over("test", storage_over(bytearray(range(11))), dtypes.int16, 0, (5,), (1,))
+    assert to_torch(odd).tolist() == x.tolist()
+    file = io.BytesIO()
+    save(odd, file)
+    file.seek(0)
+    assert load(file).tolist() == x.tolist()
+
+
 def test_two_dtypes_on_one_storage():
     x = arange(4).to(dtypes.float32)
-    got = to_torch([x, x.view(dtypes.int32)])
+    bits = tensor_over("test", x._storage, dtypes.int32, 0, (4,), (1,))
+    got = to_torch([x, bits])
     assert got[0].view(torch.int32).tolist() == got[1].tolist()
-    x = torch.arange(4, dtype=torch.float32)
-    first = from_torch(x)
-    assert first.tolist() == [0, 1, 2, 3]
+    file = io.BytesIO()
+    save([x, bits], file)
+    file.seek(0)
+    x, again = load(file)
+    assert again.tolist() == bits.tolist() and again.data_ptr() == x.data_ptr()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from facula.base.dtypes import float64, int64
 from facula.base.errors import ArgumentError, ArgumentTypeError, UnsupportedError, fail
-from facula.tensor import Generator, multinomial, randint, randperm, tensor
+from facula.tensor import Generator, Tensor, multinomial, randint, randperm, tensor
 
 T = TypeVar("T", covariant=True)
 
@@ -136,7 +136,7 @@ class WeightedRandomSampler(Sampler[int]):
                 "WeightedRandomSampler",
                 f"replacement must be a bool, got {replacement!r}",
             )
-        if not hasattr(weights, "untyped_storage"):
+        if not isinstance(weights, Tensor):
             weights = tensor(list(weights), dtype=float64)
         if weights.ndim != 1:
             fail(
