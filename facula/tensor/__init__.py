@@ -9,8 +9,7 @@ from types import ModuleType
 
 from facula.base.device import device
 from facula.base.dtypes import dtype
-from facula.tensor import methods, pickling  # noqa: F401  attach methods
-from facula.tensor import namespace
+from facula.tensor import methods, namespace, pickling  # noqa: F401  attach methods
 from facula.tensor.autograd_api import backward, grad
 from facula.tensor.creation import empty
 from facula.tensor.data import frombuffer, tensor

@@ -27,15 +27,26 @@ def _seeds(name, outputs, grads):
                 seeds.append(None)
                 continue
             if y._meta.numel != 1:
-                fail(AutogradError, name, "grad can be implicitly created only for scalar outputs",
-                     "pass gradient=... of the shape of the output, or sum() it first")  # fmt: skip
+                fail(
+                    AutogradError,
+                    name,
+                    "grad can be implicitly created only for scalar outputs",
+                    "pass gradient=... of the shape of the output, or sum() it first",
+                )
             g = _one(y)
         elif not isinstance(g, Tensor):
-            fail(ArgumentTypeError, name, "gradients can be either Tensors or None, but got "
-                 f"{type(g).__name__}")  # fmt: skip
+            fail(
+                ArgumentTypeError,
+                name,
+                f"gradients can be either Tensors or None, but got {type(g).__name__}",
+            )
         elif g._meta.shape != y._meta.shape:
-            fail(AutogradError, name, f"Mismatch in shape: grad_output has a shape of "
-                 f"{list(g._meta.shape)} and output has a shape of {list(y._meta.shape)}.")  # fmt: skip
+            fail(
+                AutogradError,
+                name,
+                f"Mismatch in shape: grad_output has a shape of "
+                f"{list(g._meta.shape)} and output has a shape of {list(y._meta.shape)}.",
+            )
         elif g._meta.dtype is not y._meta.dtype:
             fail(AutogradError, name, f"gradient is {describe(g)}, the output {describe(y)}")
         seeds.append(g)
@@ -54,8 +65,11 @@ def _run(name, outputs, seeds, task, create_graph):
     recording = mode.grad
     for y, g in zip(outputs, seeds):
         if g is None or not y._meta.requires_grad:
-            fail(AutogradError, name, "element 0 of tensors does not require grad and does not "
-                 "have a grad_fn")  # fmt: skip
+            fail(
+                AutogradError,
+                name,
+                "element 0 of tensors does not require grad and does not have a grad_fn",
+            )
     mode.grad = mode.recording if create_graph else False
     try:
         for y, g in zip(outputs, seeds):
@@ -152,11 +166,19 @@ def grad(
     (27.0, 18.0)
     """
     if is_grads_batched:
-        fail(UnsupportedError, "grad", "is_grads_batched=True is not supported",
-             "call grad once for each cotangent")  # fmt: skip
+        fail(
+            UnsupportedError,
+            "grad",
+            "is_grads_batched=True is not supported",
+            "call grad once for each cotangent",
+        )
     if materialize_grads and allow_unused is False:
-        fail(AutogradError, "grad", "Expected allow_unused to be True or not passed when "
-             "materialize_grads=True, but got: allow_unused=False.")  # fmt: skip
+        fail(
+            AutogradError,
+            "grad",
+            "Expected allow_unused to be True or not passed when "
+            "materialize_grads=True, but got: allow_unused=False.",
+        )
     outputs, wanted = _sequence(outputs), _sequence(inputs)
     seeds = _seeds("grad", outputs, None if grad_outputs is None else _sequence(grad_outputs))
     keep = create_graph if retain_graph is None else retain_graph
@@ -165,8 +187,12 @@ def grad(
         if g is None and materialize_grads:
             found[i] = tape.zeros(wanted[i]._meta)
         elif g is None and not allow_unused:
-            fail(AutogradError, "grad", "One of the differentiated Tensors appears to not have been "
-                 "used in the graph. Set allow_unused=True if this is the desired behavior.")  # fmt: skip
+            fail(
+                AutogradError,
+                "grad",
+                "One of the differentiated Tensors appears to not have been "
+                "used in the graph. Set allow_unused=True if this is the desired behavior.",
+            )
     return tuple(found)
 
 

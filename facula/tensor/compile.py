@@ -10,10 +10,9 @@ is, after a warning that says why.
 from __future__ import annotations
 
 import functools
-
 import warnings
 
-from facula.base.errors import fail, ArgumentTypeError
+from facula.base.errors import ArgumentTypeError, fail
 from facula.ir import dims
 from facula.runtime import random
 from facula.tensor import capture, dispatch

@@ -7,7 +7,6 @@ import math
 from functools import cache
 
 from facula.base import dtypes as D
-from facula.base.device import CPU
 from facula.base.device import device as Device
 from facula.base.errors import (
     ArgumentError,

@@ -76,7 +76,7 @@ def count(what, most) -> None:
         forget()
 
 
-# Keys --------------------------------------------------------------------------------------------
+# Keys -----------------------------------------------------------------------------------------
 
 PLAIN = frozenset({int, bool, str, type(None), D.dtype})
 
@@ -139,12 +139,10 @@ def data_argument(x):
 
 def has_values(args) -> bool:
     """Whether any argument belongs to a trace."""
-    return any(
-        isinstance(a, Value) or isinstance(a, (list, tuple)) and has_values(a) for a in args
-    )
+    return any(isinstance(a, Value) or isinstance(a, (list, tuple)) and has_values(a) for a in args)
 
 
-# Sites -------------------------------------------------------------------------------------------
+# Sites ----------------------------------------------------------------------------------------
 
 
 class Structure:
@@ -258,7 +256,7 @@ class Site:
         if isinstance(a, Tensor):
             m = a._meta
             s.key.append((m.dtype, m.ndim, m.ones))
-        elif type(a) in NUMBERS and not (a is default):
+        elif type(a) in NUMBERS and a is not default:
             s.key.append(type(a))
         elif isinstance(a, (list, tuple)):
             s.key.append((type(a), len(a)))
@@ -268,8 +266,11 @@ class Site:
             s.key.append(("static", static_key(a)))
             return ("static", a)
         else:
-            fail(ArgumentTypeError, self.name, f"expected a Tensor or a number, got "
-                 f"{type(a).__name__}")  # fmt: skip
+            fail(
+                ArgumentTypeError,
+                self.name,
+                f"expected a Tensor or a number, got {type(a).__name__}",
+            )
         s.data.append(a)
         s.expressions.append(expression)
         return ("data", len(s.data) - 1)
@@ -279,8 +280,12 @@ class Site:
         s = self.sort(args)
         tensors = [x for x in s.data if type(x) not in NUMBERS]
         if not tensors and not self.random:
-            fail(ArgumentTypeError, self.name, "expected a Tensor as an argument, got "
-                 f"{', '.join(type(a).__name__ for a in args)}")  # fmt: skip
+            fail(
+                ArgumentTypeError,
+                self.name,
+                "expected a Tensor as an argument, got "
+                f"{', '.join(type(a).__name__ for a in args)}",
+            )
         if self.view and len(tensors) == 1:
             found = views.plan(self, lambda values: s.build(values, self.arguments), s.data)
             if found is not None:
@@ -378,14 +383,20 @@ def with_extras(state: Recording, plan, now):
         result = plan(*now)
     finally:
         mode.grad = state
-    first = next((x for x in (result if isinstance(result, (tuple, list)) else [result])
-                  if isinstance(x, Tensor) and x._grad_fn is not None), None)  # fmt: skip
+    first = next(
+        (
+            x
+            for x in (result if isinstance(result, (tuple, list)) else [result])
+            if isinstance(x, Tensor) and x._grad_fn is not None
+        ),
+        None,
+    )
     if first is not None:
         tape.apply_extras(state, first._grad_fn)
     return result
 
 
-# Backward Programs -----------------------------------------------------------------------------
+# Backward Programs --------------------------------------------------------------------------
 
 
 class _BackwardSite:
@@ -449,20 +460,28 @@ def _recorded_backward(site, variant, results, metas, symbols, slots, data):
     return plan
 
 
-# In place --------------------------------------------------------------------------------------
+# In place -----------------------------------------------------------------------------------
 
 
 def _change(site, metas, forgets, recorded):
     """How the first input is changed in place."""
     own = metas[0]
     if any(n > 1 and s == 0 for n, s in zip(own.shape, own.strides)):
-        fail(AutogradError, site.name, "unsupported operation: more than one element of the "
-             "written-to tensor refers to a single memory location.",
-             "clone() the tensor before performing the operation")  # fmt: skip
+        fail(
+            AutogradError,
+            site.name,
+            "unsupported operation: more than one element of the "
+            "written-to tensor refers to a single memory location.",
+            "clone() the tensor before performing the operation",
+        )
     constants = {
-        "check": views.check_in_place, "apart": apart, "name": site.name, "mode": mode,
-        "rebase": views.rebase, "constant": lambda: tape.start(tape.Constant(), ()),
-    }  # fmt: skip
+        "check": views.check_in_place,
+        "apart": apart,
+        "name": site.name,
+        "mode": mode,
+        "rebase": views.rebase,
+        "constant": lambda: tape.start(tape.Constant(), ()),
+    }
     return plans.Change(metas, constants, forgets, recorded)
 
 
@@ -501,7 +520,7 @@ def span(x) -> tuple[int, int]:
     return x._ptr, x._ptr + (last + 1) * m.dtype.itemsize
 
 
-# Primitives --------------------------------------------------------------------------------------
+# Primitives -----------------------------------------------------------------------------------
 
 _primitive_sites: dict = {}
 

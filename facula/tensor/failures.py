@@ -20,8 +20,11 @@ def reporter(program, symbols, metas):
         indices = [i for a in _integers_behind(node, places) for i in args[a].reshape(-1).tolist()]
         wrong = [i for i in indices if not -size <= i < size] or [i for i in indices if i < 0]
         which = f"index {wrong[0]}" if wrong else "an index"
-        fail(IndexRangeError, program.name, f"{which} is out of bounds for dimension {dimension} "
-             f"with size {size}")  # fmt: skip
+        fail(
+            IndexRangeError,
+            program.name,
+            f"{which} is out of bounds for dimension {dimension} with size {size}",
+        )
 
     return report
 

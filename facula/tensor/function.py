@@ -74,8 +74,12 @@ class FunctionCtx(Node):
             if x is not None and i < len(self.versions):
                 then = self.versions[i]
                 if then is not None and x._storage.version != then:
-                    fail(AutogradError, self.name(), "one of the variables needed for gradient "
-                         "computation has been modified by an inplace operation")  # fmt: skip
+                    fail(
+                        AutogradError,
+                        self.name(),
+                        "one of the variables needed for gradient "
+                        "computation has been modified by an inplace operation",
+                    )
             if i in self._own_outputs:
                 x = plans.share()(x, x._meta.with_grad(True), 0)
                 x._grad_fn, x._output_nr = self, self._own_outputs[i]
@@ -89,17 +93,21 @@ class FunctionCtx(Node):
 
     def apply(self, gs):
         if self._materialize:
-            gs = [tape.zeros(m) if g is None and m is not None else g
-                  for g, m in zip(gs, self._output_metas)]  # fmt: skip
+            gs = [
+                tape.zeros(m) if g is None and m is not None else g
+                for g, m in zip(gs, self._output_metas)
+            ]
         grads = self._function.backward(self, *gs)
         grads = grads if isinstance(grads, tuple) else (grads,)
         wanted = len(self.needs_input_grad)
         if len(grads) < wanted or any(g is not None for g in grads[wanted:]):
-            fail(AutogradError, self.name(), f"function returned an incorrect number of gradients "
-                 f"(expected {wanted}, got {len(grads)})")  # fmt: skip
-        return tuple(
-            _fitting(self.name(), i, grads[i], m) for i, m in self._input_metas
-        ), ()
+            fail(
+                AutogradError,
+                self.name(),
+                f"function returned an incorrect number of gradients "
+                f"(expected {wanted}, got {len(grads)})",
+            )
+        return tuple(_fitting(self.name(), i, grads[i], m) for i, m in self._input_metas), ()
 
     def release(self):
         if self.saved:
@@ -111,14 +119,21 @@ def _fitting(name, i, g, meta):
     if g is None:
         return None
     if not isinstance(g, Tensor):
-        fail(AutogradError, name, f"expected Variable or None (got {type(g).__name__}) for the "
-             f"gradient at index {i}")  # fmt: skip
+        fail(
+            AutogradError,
+            name,
+            f"expected Variable or None (got {type(g).__name__}) for the gradient at index {i}",
+        )
     if g._meta.shape != meta.shape:
         extra = g._meta.ndim - meta.ndim
         sizes = (1,) * extra + tuple(meta.shape) if extra >= 0 else ()
         if extra < 0 or any(n not in (1, m) for n, m in zip(sizes, g._meta.shape)):
-            fail(AutogradError, name, f"returned an invalid gradient at index {i} - got "
-                 f"{list(g._meta.shape)} but expected shape compatible with {list(meta.shape)}")  # fmt: skip
+            fail(
+                AutogradError,
+                name,
+                f"returned an invalid gradient at index {i} - got "
+                f"{list(g._meta.shape)} but expected shape compatible with {list(meta.shape)}",
+            )
         dims = [d for d, (n, m) in enumerate(zip(sizes, g._meta.shape)) if n != m or d < extra]
         g = F.reshape(F.sum(g, dims), meta.shape)
     return g if g._meta.dtype is meta.dtype else g.to(meta.dtype)
@@ -243,8 +258,11 @@ class _Refusal(Node):
     __slots__ = ()
 
     def apply(self, gs):
-        fail(AutogradError, "once_differentiable", "trying to differentiate twice a function that "
-             "was marked with @once_differentiable")  # fmt: skip
+        fail(
+            AutogradError,
+            "once_differentiable",
+            "trying to differentiate twice a function that was marked with @once_differentiable",
+        )
 
 
 def once_differentiable(fn):

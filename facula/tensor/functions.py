@@ -38,13 +38,18 @@ def site_of(op: Op, into="", operands=None) -> Site:
             parameters.append(Parameter("generator", Parameter.KEYWORD_ONLY, default=None))
         name = op.name + ("_" if into else "")
         _sites[key] = Site(
-            name, op.fn, parameters[:operands], dynamic_of(op), into,
-            op.view and not into, op.random,
-        )  # fmt: skip
+            name,
+            op.fn,
+            parameters[:operands],
+            dynamic_of(op),
+            into,
+            op.view and not into,
+            op.random,
+        )
     return _sites[key]
 
 
-# Shapes of functions -----------------------------------------------------------------------------
+# Shapes of functions --------------------------------------------------------------------------
 
 
 def unary(site):
@@ -119,14 +124,23 @@ def is_operand(x) -> bool:
     return (
         type(x) in NUMBERS
         or isinstance(x, (Tensor, dispatch.Value, int, float))
-        or getattr(x, "shape", None) == () and hasattr(x, "item")
+        or getattr(x, "shape", None) == ()
+        and hasattr(x, "item")
     )
 
 
 def general(site, op, out=False):
     """A function of the op's own signature, written as source."""
-    space = {"Tensor": Tensor, "key_of": key_of, "static_key": static_key, "PLAIN": PLAIN,
-             "rows": site.rows, "first": site.first, "write": write_out, "site": site}  # fmt: skip
+    space = {
+        "Tensor": Tensor,
+        "key_of": key_of,
+        "static_key": static_key,
+        "PLAIN": PLAIN,
+        "rows": site.rows,
+        "first": site.first,
+        "write": write_out,
+        "site": site,
+    }
     heads, keys, slots, names = [], [], [], []
     star = False
     parameters = site.parameters
@@ -156,10 +170,7 @@ def general(site, op, out=False):
             # The default of a number is a constant of the trace, not an input.
             test += f"'default' if {n} is default_{n} else "
         keys.append(test + f"key_of({n})")
-    written = (
-        "    if out is not None:\n"
-        f"        return write(site, ({', '.join(names)},), out)\n"
-    )
+    written = f"    if out is not None:\n        return write(site, ({', '.join(names)},), out)\n"
     text = (
         f"def make({', '.join(space)}):\n"
         f"  def {op.__name__}({', '.join(heads)}):\n"
@@ -176,7 +187,7 @@ def general(site, op, out=False):
 
 def _made(op, into):
     site = site_of(op, into)
-    out = op.out and not into
+    out = op.out and not into and "out" not in op.signature.parameters
     arity = len(site.parameters)
     ordinary = all(
         p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in site.parameters
@@ -215,7 +226,7 @@ def names_in(space: str) -> dict:
     return found
 
 
-# out= ------------------------------------------------------------------------------------------
+# out= ---------------------------------------------------------------------------------------
 
 
 def write_out(site, args, out):
@@ -224,8 +235,12 @@ def write_out(site, args, out):
     if mode.grad is not False and any(
         isinstance(a, Tensor) and a._meta.requires_grad for a in [*args, *outs]
     ):
-        fail(AutogradError, site.name, "functions with out=... arguments don't support automatic "
-             "differentiation, but one of the arguments requires grad.")  # fmt: skip
+        fail(
+            AutogradError,
+            site.name,
+            "functions with out=... arguments don't support automatic "
+            "differentiation, but one of the arguments requires grad.",
+        )
     args = [
         dispatch.data_argument(a) if i in site.slots else dispatch.plain_argument(a)
         for i, a in enumerate(args)
@@ -233,8 +248,11 @@ def write_out(site, args, out):
     for i in site.slots:
         for o in outs:
             args[i] = dispatch.apart(o, args[i])
-    key = ("out", *(key_of(a) if i in site.slots else static_key(a) for i, a in enumerate(args)),
-           *(o._meta for o in outs))  # fmt: skip
+    key = (
+        "out",
+        *(key_of(a) if i in site.slots else static_key(a) for i, a in enumerate(args)),
+        *(o._meta for o in outs),
+    )
     plan = site.rows.get(key)
     if plan is None:
         plan = _out_plan(site, args, outs)
@@ -288,7 +306,7 @@ def fit(name, o, shape) -> None:
     o.resize_(shape)
 
 
-# The eager road of ops and primitives ----------------------------------------------------------
+# The eager road of ops and primitives -------------------------------------------------------
 
 
 def eager(op, args, kwargs):

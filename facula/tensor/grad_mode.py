@@ -199,6 +199,10 @@ class inference_mode(_Context):  # noqa: N801  the public name
 
 
 __all__ = [
-    "enable_grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+    "enable_grad",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "no_grad",
     "set_grad_enabled",
-]  # fmt: skip
+]

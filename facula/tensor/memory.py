@@ -14,14 +14,26 @@ from facula.tensor.tensor import Tensor, wrap
 
 #: struct's letters for dtypes; bfloat16 is read as the upper half of a float32.
 FORMATS = {
-    D.bool_: "?", D.uint8: "B", D.int8: "b", D.int16: "h", D.int32: "i", D.int64: "q",
-    D.float16: "e", D.float32: "f", D.float64: "d",
-}  # fmt: skip
+    D.bool_: "?",
+    D.uint8: "B",
+    D.int8: "b",
+    D.int16: "h",
+    D.int32: "i",
+    D.int64: "q",
+    D.float16: "e",
+    D.float32: "f",
+    D.float64: "d",
+}
 _C_TYPES = {
-    D.bool_: ctypes.c_bool, D.uint8: ctypes.c_uint8, D.int8: ctypes.c_int8, D.int16: ctypes.c_int16,
-    D.int32: ctypes.c_int32, D.int64: ctypes.c_int64, D.float32: ctypes.c_float,
+    D.bool_: ctypes.c_bool,
+    D.uint8: ctypes.c_uint8,
+    D.int8: ctypes.c_int8,
+    D.int16: ctypes.c_int16,
+    D.int32: ctypes.c_int32,
+    D.int64: ctypes.c_int64,
+    D.float32: ctypes.c_float,
     D.float64: ctypes.c_double,
-}  # fmt: skip
+}
 
 
 def allocate(meta) -> Tensor:
@@ -57,8 +69,12 @@ def decoded(data: bytes, dtype) -> list:
 def item(x):
     """The one element of ``x`` as a Python number."""
     if x._meta.numel != 1:
-        fail(ShapeError, "item", f"a Tensor with {x._meta.numel} elements cannot be converted to "
-             "Scalar", "use tolist() for several")  # fmt: skip
+        fail(
+            ShapeError,
+            "item",
+            f"a Tensor with {x._meta.numel} elements cannot be converted to Scalar",
+            "use tolist() for several",
+        )
     return read(x._ptr, x._meta.dtype)
 
 

@@ -59,9 +59,20 @@ class Meta:
     """
 
     __slots__ = (
-        "shape", "strides", "dtype", "device", "requires_grad", "numel", "ndim", "contiguous",
-        "layout", "ones", "nbytes", "_other", "__weakref__",
-    )  # fmt: skip
+        "shape",
+        "strides",
+        "dtype",
+        "device",
+        "requires_grad",
+        "numel",
+        "ndim",
+        "contiguous",
+        "layout",
+        "ones",
+        "nbytes",
+        "_other",
+        "__weakref__",
+    )
 
     def __init__(self, shape, strides, dtype, device, requires_grad):
         self.shape, self.strides, self.dtype = Size(shape), tuple(strides), dtype
@@ -69,11 +80,12 @@ class Meta:
         self.numel, self.ndim = self.shape.numel(), len(shape)
         self.nbytes = self.numel * dtype.itemsize
         self.contiguous = self.numel == 0 or all(
-            n == 1 or s == c
-            for n, s, c in zip(shape, strides, contiguous_strides(shape))
+            n == 1 or s == c for n, s, c in zip(shape, strides, contiguous_strides(shape))
         )
-        self.layout = "C" if self.contiguous else tuple(
-            0 if n == 1 else s if s in (0, 1) else "s" for n, s in zip(shape, strides)
+        self.layout = (
+            "C"
+            if self.contiguous
+            else tuple(0 if n == 1 else s if s in (0, 1) else "s" for n, s in zip(shape, strides))
         )
         self.ones = tuple(d for d, n in enumerate(shape) if n == 1)
         self._other = None

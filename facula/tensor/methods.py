@@ -9,8 +9,9 @@ from facula.ir.program import Value
 from facula.ops import OPS, F
 from facula.ops.operators import BINARY, COMPARE
 from facula.ops.pointwise import cast, copy_
+from facula.ops.promote import expand_to
+from facula.ops.promote import to as converted
 from facula.ops.registry import op
-from facula.ops.promote import expand_to, to as converted
 from facula.tensor import memory, tape, views
 from facula.tensor.dispatch import call_primitive
 from facula.tensor.functions import function_of, names_in, operator, reflected, site_of
@@ -24,7 +25,7 @@ def copy(input: Value, src: Value, non_blocking=False):
     return expand_to(converted(src, input.dtype), input.shape)
 
 
-# Conversions -------------------------------------------------------------------------------------
+# Conversions ----------------------------------------------------------------------------------
 
 
 def contiguous(self, memory_format=None):
@@ -65,10 +66,17 @@ def type_(self, dtype=None, non_blocking=False):
 
 
 _TYPE_NAMES = {
-    D.bool_: "BoolTensor", D.uint8: "ByteTensor", D.int8: "CharTensor", D.int16: "ShortTensor",
-    D.int32: "IntTensor", D.int64: "LongTensor", D.float16: "HalfTensor",
-    D.bfloat16: "BFloat16Tensor", D.float32: "FloatTensor", D.float64: "DoubleTensor",
-}  # fmt: skip
+    D.bool_: "BoolTensor",
+    D.uint8: "ByteTensor",
+    D.int8: "CharTensor",
+    D.int16: "ShortTensor",
+    D.int32: "IntTensor",
+    D.int64: "LongTensor",
+    D.float16: "HalfTensor",
+    D.bfloat16: "BFloat16Tensor",
+    D.float32: "FloatTensor",
+    D.float64: "DoubleTensor",
+}
 
 
 def by_type_name(dtype) -> D.dtype:
@@ -91,10 +99,17 @@ def _conversion(dtype):
 
 
 _CONVERSIONS = {
-    "bool": D.bool_, "byte": D.uint8, "char": D.int8, "short": D.int16, "int": D.int32,
-    "long": D.int64, "half": D.float16, "bfloat16": D.bfloat16, "float": D.float32,
+    "bool": D.bool_,
+    "byte": D.uint8,
+    "char": D.int8,
+    "short": D.int16,
+    "int": D.int32,
+    "long": D.int64,
+    "half": D.float16,
+    "bfloat16": D.bfloat16,
+    "float": D.float32,
     "double": D.float64,
-}  # fmt: skip
+}
 
 
 def type_as(self, other):
@@ -157,8 +172,13 @@ def _deepcopy(self, memo):
     if id(self) in memo:
         return memo[id(self)]
     if self._grad_fn is not None:
-        fail(AutogradError, "deepcopy", "Only Tensors created explicitly by the user (graph "
-             "leaves) support the deepcopy protocol at the moment.", "detach() it first")  # fmt: skip
+        fail(
+            AutogradError,
+            "deepcopy",
+            "Only Tensors created explicitly by the user (graph "
+            "leaves) support the deepcopy protocol at the moment.",
+            "detach() it first",
+        )
     recording, mode.grad = mode.grad, False
     try:
         data = F.clone(self)
@@ -174,7 +194,7 @@ def _deepcopy(self, memo):
     return copied
 
 
-# Memory ------------------------------------------------------------------------------------------
+# Memory ---------------------------------------------------------------------------------------
 
 
 def resize_(self, *size, memory_format=None):
@@ -196,7 +216,7 @@ def untyped_storage(self):
     return self._storage
 
 
-# Gradients -----------------------------------------------------------------------------------------
+# Gradients --------------------------------------------------------------------------------------
 
 
 def register_hook(self, hook):
@@ -206,16 +226,22 @@ def register_hook(self, hook):
         A handle with ``remove()``.
     """
     if not self._meta.requires_grad:
-        fail(AutogradError, "register_hook", "cannot register a hook on a tensor that doesn't "
-             "require gradient")  # fmt: skip
+        fail(
+            AutogradError,
+            "register_hook",
+            "cannot register a hook on a tensor that doesn't require gradient",
+        )
     return tape.hook_tensor(self, hook)
 
 
 def register_post_accumulate_grad_hook(self, hook):
     """Call ``hook(tensor)`` after ``tensor.grad`` was updated; leaves only."""
     if self._grad_fn is not None or not self._meta.requires_grad:
-        fail(AutogradError, "register_post_accumulate_grad_hook", "post accumulate grad hooks "
-             "cannot be registered on non-leaf tensors")  # fmt: skip
+        fail(
+            AutogradError,
+            "register_post_accumulate_grad_hook",
+            "post accumulate grad hooks cannot be registered on non-leaf tensors",
+        )
     if self._hooks is None:
         self._hooks = tape.Hooks()
     return tape.Handle(self._hooks.after, hook)
@@ -224,7 +250,9 @@ def register_post_accumulate_grad_hook(self, hook):
 def retain_grad(self):
     """Keep the gradient of this non-leaf in ``grad``; leaves always do."""
     if not self._meta.requires_grad:
-        fail(AutogradError, "retain_grad", "can't retain_grad on Tensor that has requires_grad=False")
+        fail(
+            AutogradError, "retain_grad", "can't retain_grad on Tensor that has requires_grad=False"
+        )
     if self._grad_fn is not None:
         tape.retain(self)
 
@@ -235,7 +263,7 @@ def retains_grad(self) -> bool:
     return hooks is not None and (self._output_nr or 0) in hooks.retains
 
 
-# Attaching -----------------------------------------------------------------------------------------
+# Attaching --------------------------------------------------------------------------------------
 
 
 class _Lazy:
@@ -280,8 +308,11 @@ def _views_as_properties():
 
     def matrices(self):
         if self._meta.ndim < 2:
-            fail(ShapeError, "mT", "only supported on matrices or batches of matrices, got "
-                 f"{self._meta.ndim}-D")  # fmt: skip
+            fail(
+                ShapeError,
+                "mT",
+                f"only supported on matrices or batches of matrices, got {self._meta.ndim}-D",
+            )
         return F.transpose(self, -2, -1)
 
     Tensor.T = property(transposed, doc="Dimensions in reverse order.")
@@ -300,11 +331,24 @@ def attach() -> None:
     for name, dtype in _CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
     for function in (
-        contiguous, to, type_as, item, tolist, resize_, set_, untyped_storage, register_hook,
-        register_post_accumulate_grad_hook, retain_grad,
-    ):  # fmt: skip
+        contiguous,
+        to,
+        type_as,
+        item,
+        tolist,
+        resize_,
+        set_,
+        untyped_storage,
+        register_hook,
+        register_post_accumulate_grad_hook,
+        retain_grad,
+    ):
         setattr(Tensor, function.__name__, function)
-    Tensor.type, Tensor.as_strided, Tensor.retains_grad = type_, views.as_strided, property(retains_grad)
+    Tensor.type, Tensor.as_strided, Tensor.retains_grad = (
+        type_,
+        views.as_strided,
+        property(retains_grad),
+    )
     Tensor.cpu = lambda self, memory_format=None: self
     _operators()
     _views_as_properties()

@@ -123,7 +123,9 @@ def view_through(nodes, own, symbols):
     """(Meta, byte offset) of a tensor of meta ``own`` after movements, or None."""
     shape, strides, offset = tuple(own.shape), own.strides, 0
     for node in nodes:
-        seen = node.op.view(shape, strides, **{k: concrete(p, symbols) for k, p in node.params.items()})
+        seen = node.op.view(
+            shape, strides, **{k: concrete(p, symbols) for k, p in node.params.items()}
+        )
         if seen is None:
             return None
         shape, strides, more = seen
@@ -132,7 +134,7 @@ def view_through(nodes, own, symbols):
     return new, offset * own.dtype.itemsize
 
 
-# Source text -------------------------------------------------------------------------------------
+# Source text ----------------------------------------------------------------------------------
 
 
 #: The file name of generated functions in tracebacks.
@@ -201,10 +203,15 @@ def plain(bound, slots, data, results, change=None):
     carried = [e for e in data if e is not None]
     whole = [f"y{k}" for k in range(bound.computed)]
     aliases, values = _results(bound, data, results, whole)
-    if change is None and carried == list(slots) and values == whole and (
-        (results.container is None and len(whole) == 1)
-        or (results.container is tuple and len(whole) > 1)
-    ):  # fmt: skip
+    if (
+        change is None
+        and carried == list(slots)
+        and values == whole
+        and (
+            (results.container is None and len(whole) == 1)
+            or (results.container is tuple and len(whole) > 1)
+        )
+    ):
         return bound.launch
     lines, _ = _call(bound, carried)
     constants = {"launch": bound.launch, "share": share(), "cls": results.container, "C": aliases}
@@ -239,7 +246,9 @@ class Change:
         lines = [check if self.metas[0].requires_grad else f"if {x}._base is not None: {check}"]
         for e, m in zip(data[1:], self.metas[1:]):
             if m is not None and e in slots:
-                lines.append(f"if {e}._storage is {x}._storage: {e} = apart({x}, {e}, {self.recorded})")
+                lines.append(
+                    f"if {e}._storage is {x}._storage: {e} = apart({x}, {e}, {self.recorded})"
+                )
         for slot in slots:
             if any(e.startswith(slot + "[") for e in data):
                 lines.append(f"{slot} = apart({x}, {slot}, {self.recorded})")
@@ -296,10 +305,19 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
                     body.append(f"{outputs[j]}._output_nr = {j}")
     body.append(f"return {_packed(results.container, values)}")
     constants = {
-        "launch": bound.launch, "share": share(), "cls": results.container, "C": aliases,
-        "mode": tape.mode, "other": other, "new": object.__new__, "Node": tape.ProgramNode,
-        "back": back, "order": next_order, "clone": tape.clone, "rebase": tape.rebase,
-    }  # fmt: skip
+        "launch": bound.launch,
+        "share": share(),
+        "cls": results.container,
+        "C": aliases,
+        "mode": tape.mode,
+        "other": other,
+        "new": object.__new__,
+        "Node": tape.ProgramNode,
+        "back": back,
+        "order": next_order,
+        "clone": tape.clone,
+        "rebase": tape.rebase,
+    }
     if change is not None:
         constants.update(change.constants)
     return _function(slots, body, constants)

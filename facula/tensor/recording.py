@@ -61,7 +61,7 @@ class save_on_cpu(saved_tensors_hooks):  # noqa: N801  the public name
         super().__init__(lambda x: x, lambda x: x)
 
 
-# Anomaly mode ------------------------------------------------------------------------------------
+# Anomaly mode ---------------------------------------------------------------------------------
 
 
 def is_anomaly_enabled() -> bool:
@@ -108,7 +108,7 @@ def _turn(on, check_nan):
     return before
 
 
-# Checkpoints -------------------------------------------------------------------------------------
+# Checkpoints ----------------------------------------------------------------------------------
 
 
 class _Stop(Exception):
@@ -141,9 +141,13 @@ class _Frame:
         def collect(x):
             place = len(found)
             if place < self.count and x._meta.with_grad(False) is not self.metas[place]:
-                fail(AutogradError, "checkpoint", "Recomputed values for the following tensors "
-                     f"have different metadata than during the forward pass: saved "
-                     f"{self.metas[place]!r}, recomputed {x._meta!r}")  # fmt: skip
+                fail(
+                    AutogradError,
+                    "checkpoint",
+                    "Recomputed values for the following tensors "
+                    f"have different metadata than during the forward pass: saved "
+                    f"{self.metas[place]!r}, recomputed {x._meta!r}",
+                )
             found[place] = x.detach()
             if len(found) == self.count:
                 raise _Stop
@@ -160,8 +164,12 @@ class _Frame:
         finally:
             random.default_generator.set_state(now)
         if len(found) < self.count:
-            fail(AutogradError, "checkpoint", f"the recomputation saved {len(found)} tensors, the "
-                 f"forward pass {self.count}", "the function must do the same each time")  # fmt: skip
+            fail(
+                AutogradError,
+                "checkpoint",
+                f"the recomputation saved {len(found)} tensors, the forward pass {self.count}",
+                "the function must do the same each time",
+            )
         self.values = found
 
 

@@ -101,7 +101,12 @@ class Node:
         """
         saved = self.saved
         if saved is None:
-            fail(AutogradError, "backward", _FREED_MESSAGE, "pass retain_graph=True to the first call")
+            fail(
+                AutogradError,
+                "backward",
+                _FREED_MESSAGE,
+                "pass retain_graph=True to the first call",
+            )
         return saved.unpack() if type(saved) is Packed else saved
 
     # What users may look at
@@ -128,7 +133,7 @@ class Node:
         return self.hooks
 
     def register_hook(self, hook) -> Handle:
-        """Call ``hook(grad_inputs, grad_outputs)`` after the node; it may return new grad_inputs."""
+        """Call ``hook(grad_inputs, grad_outputs)`` after the node; it may return others."""
         return Handle(self.need_hooks().after, hook)
 
     def register_prehook(self, hook) -> Handle:
@@ -253,13 +258,20 @@ class ProgramNode(Node):
                 text = _VERSION_MESSAGE.format(
                     dtype=x._meta.dtype.name, shape=list(x._meta.shape), now=now, then=then
                 )
-                fail(AutogradError, self.name(), text, "find the operation that failed to compute "
-                     "its gradient with autograd.set_detect_anomaly(True)")  # fmt: skip
+                fail(
+                    AutogradError,
+                    self.name(),
+                    text,
+                    "find the operation that failed to compute "
+                    "its gradient with autograd.set_detect_anomaly(True)",
+                )
 
     def _reattached(self, saved):
         """Saved outputs as results of this node again, for derivatives of derivatives."""
         values = []
-        sources = [s for s in self.back.recorded.sources if s[0] != "cotangent" and s[-1] is not False]
+        sources = [
+            s for s in self.back.recorded.sources if s[0] != "cotangent" and s[-1] is not False
+        ]
         for source, x in zip(sources, saved):
             if source[0] == "output" and x._meta.dtype.is_floating_point:
                 x = wrap(x._meta.with_grad(True), x._ptr, x._storage)
@@ -277,13 +289,17 @@ class ProgramNode(Node):
             if s[0] == "cotangent" or s[-1] is False:
                 continue
             if s[:2] not in have:
-                fail(AutogradError, self.name(), "this derivative of a derivative needs values "
-                     "that the forward pass did not keep")  # fmt: skip
+                fail(
+                    AutogradError,
+                    self.name(),
+                    "this derivative of a derivative needs values "
+                    "that the forward pass did not keep",
+                )
             values.append(have[s[:2]])
         return tuple(values)
 
 
-# The engine --------------------------------------------------------------------------------------
+# The engine -----------------------------------------------------------------------------------
 
 
 class Task:
@@ -384,8 +400,10 @@ class Task:
 def _name_stack(node, error):
     """Tell, in anomaly mode, where the forward call was made."""
     if node.hooks is not None and node.hooks.stack:
-        error.add_note(f"{node.name()}: the forward call that failed to compute its gradient:\n"
-                       + node.hooks.stack)  # fmt: skip
+        error.add_note(
+            f"{node.name()}: the forward call that failed to compute its gradient:\n"
+            + node.hooks.stack
+        )
 
 
 def _before(node, hooks, gs):
@@ -467,7 +485,7 @@ def reaching(roots, targets) -> set:
     return needed
 
 
-# What the layers above provide -------------------------------------------------------------------
+# What the layers above provide ----------------------------------------------------------------
 # The arithmetic of gradients is done by ops, which the dispatcher (which needs this module) runs.
 
 add = add_ = copy_ = clone = zeros = has_nan = rebase = None

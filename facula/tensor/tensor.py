@@ -26,12 +26,21 @@ class Tensor:
 
     # Beyond what their names say: ``_output_nr`` is None for 0; ``_base`` is the tensor whose
     # memory this one shows, ``_view`` a chain (that of the view it was made from, movements) that
-    # leads there; ``_views`` are weak
-    # references to the tensors that show this one's memory and whose history follows its own.
+    # leads there; ``_views`` are weak references to the tensors that show this one's memory and
+    # whose history follows its own.
     __slots__ = (
-        "_meta", "_ptr", "_storage", "_grad_fn", "_output_nr", "_grad", "_base", "_view", "_views",
-        "_hooks", "__weakref__",
-    )  # fmt: skip
+        "_meta",
+        "_ptr",
+        "_storage",
+        "_grad_fn",
+        "_output_nr",
+        "_grad",
+        "_base",
+        "_view",
+        "_views",
+        "_hooks",
+        "__weakref__",
+    )
 
     #: NumPy leaves operators with arrays on the left to us.
     __array_priority__ = 1000
@@ -101,7 +110,8 @@ class Tensor:
         except IndexError:
             n = max(len(shape), 1)
             raise IndexError(
-                f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
+                f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], "
+                f"but got {dim})"
             ) from None
 
     def stride(self, dim=None):
@@ -182,8 +192,12 @@ class Tensor:
             RuntimeError: it is no leaf, or holds integers.
         """
         if self._grad_fn is not None and not requires_grad:
-            fail(AutogradError, "requires_grad_", "you can only change requires_grad flags of "
-                 "leaf variables.", "use detach() for a tensor without history")  # fmt: skip
+            fail(
+                AutogradError,
+                "requires_grad_",
+                "you can only change requires_grad flags of leaf variables.",
+                "use detach() for a tensor without history",
+            )
         if requires_grad:
             _need_float(self)
         self._meta = self._meta.with_grad(bool(requires_grad))
@@ -215,8 +229,11 @@ class Tensor:
             if not isinstance(g, Tensor):
                 raise TypeError(f"grad: expected a Tensor or None, got {type(g).__name__}")
             if g._meta.shape != self._meta.shape or g._meta.dtype is not self._meta.dtype:
-                fail(AutogradError, "grad", f"assigned grad has {describe(g)}, expected "
-                     f"{describe(self)}")  # fmt: skip
+                fail(
+                    AutogradError,
+                    "grad",
+                    f"assigned grad has {describe(g)}, expected {describe(self)}",
+                )
         self._grad = g
 
     @grad.deleter
@@ -269,8 +286,11 @@ def describe(x) -> str:
 
 def _need_float(x):
     if x._meta.dtype.kind != "f":
-        fail(AutogradError, "requires_grad_", "only Tensors of floating point dtype can require "
-             f"gradients, got {x._meta.dtype.name}")  # fmt: skip
+        fail(
+            AutogradError,
+            "requires_grad_",
+            f"only Tensors of floating point dtype can require gradients, got {x._meta.dtype.name}",
+        )
 
 
 def fill(self, meta, ptr, storage):

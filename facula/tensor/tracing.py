@@ -66,8 +66,17 @@ class Recorded:
         error: why there is no derivative, to be raised when it is asked for.
     """
 
-    __slots__ = ("routine", "real", "wrt", "requires", "given", "error", "_program", "_backward",
-                 "sources")  # fmt: skip
+    __slots__ = (
+        "routine",
+        "real",
+        "wrt",
+        "requires",
+        "given",
+        "error",
+        "_program",
+        "_backward",
+        "sources",
+    )
 
     def __init__(self, program, wrt, into):
         self._program, self.real = program, len(program.outputs)
@@ -163,7 +172,7 @@ def _renewed_atom(atom, fresh):
     return a // b if kind == "div" else a % b
 
 
-# From arguments to values ------------------------------------------------------------------------
+# From arguments to values ---------------------------------------------------------------------
 
 
 class Results:
@@ -272,10 +281,18 @@ def _strong(v):
 def fitting(name, v, target) -> Value:
     """A result as the dtype of the tensor it is written to, refused where it does not fit."""
     if v.dtype.category > target.dtype.category:
-        fail(DtypeError, name, f"result type {v.dtype.name} can't be cast to the desired output "
-             f"type {target.dtype.name}")  # fmt: skip
+        fail(
+            DtypeError,
+            name,
+            f"result type {v.dtype.name} can't be cast to the desired output "
+            f"type {target.dtype.name}",
+        )
     if v.ndim != target.ndim or not all(a == b for a, b in zip(v.shape, target.shape)):
-        fail(ShapeError, name, f"output with shape {list(target.shape)} doesn't match the "
-             f"broadcast shape {list(v.shape)}")  # fmt: skip
+        fail(
+            ShapeError,
+            name,
+            f"output with shape {list(target.shape)} doesn't match the "
+            f"broadcast shape {list(v.shape)}",
+        )
     v = to(v, target.dtype)
     return copy_(v) if v.node is None else v

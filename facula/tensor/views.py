@@ -184,7 +184,7 @@ def _view(own, chain, title):
     return View(own, *seen, chain, title)
 
 
-# Changes in place ----------------------------------------------------------------------------------
+# Changes in place -------------------------------------------------------------------------------
 
 
 class CopySlices(Node):
@@ -218,12 +218,20 @@ def check_in_place(x, name) -> None:
     if mode.grad is False:
         return
     if x._meta.requires_grad and x._grad_fn is None:
-        fail(AutogradError, name, "a leaf Variable that requires grad is being used in an in-place "
-             "operation.", "change it under no_grad()")  # fmt: skip
+        fail(
+            AutogradError,
+            name,
+            "a leaf Variable that requires grad is being used in an in-place operation.",
+            "change it under no_grad()",
+        )
     base = x._base
     if base is not None and base._grad_fn is None and base._meta.requires_grad:
-        fail(AutogradError, name, "a view of a leaf Variable that requires grad is being used in "
-             "an in-place operation.", "change it under no_grad()")  # fmt: skip
+        fail(
+            AutogradError,
+            name,
+            "a view of a leaf Variable that requires grad is being used in an in-place operation.",
+            "change it under no_grad()",
+        )
 
 
 def rebase(x, node, position=0) -> None:
@@ -272,17 +280,29 @@ def as_strided(x, size, stride, storage_offset=None):
     """
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     if len(size) != len(stride):
-        fail(AutogradError, "as_strided", f"mismatch in length of strides and shape: {size}, {stride}")
+        fail(
+            AutogradError,
+            "as_strided",
+            f"mismatch in length of strides and shape: {size}, {stride}",
+        )
     offset = x.storage_offset() if storage_offset is None else int(storage_offset)
     last = offset + sum((n - 1) * s for n, s in zip(size, stride))
     own = x._meta
     if min(size, default=1) > 0 and not 0 <= last < x._storage.nbytes // own.dtype.itemsize:
-        fail(AutogradError, "as_strided", f"setStorage: sizes {list(size)}, strides {list(stride)}, "
-             f"storage offset {offset} are out of bounds for storage of size "
-             f"{x._storage.nbytes}")  # fmt: skip
+        fail(
+            AutogradError,
+            "as_strided",
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, "
+            f"storage offset {offset} are out of bounds for storage of size "
+            f"{x._storage.nbytes}",
+        )
     if own.requires_grad and mode.grad is not False:
-        fail(AutogradError, "as_strided", "gradients through as_strided are not defined here",
-             "use views such as unfold, expand or slices, or detach()")  # fmt: skip
+        fail(
+            AutogradError,
+            "as_strided",
+            "gradients through as_strided are not defined here",
+            "use views such as unfold, expand or slices, or detach()",
+        )
     new = meta(size, stride, own.dtype, False, own.device)
     y = wrap(new, x._storage.ptr + offset * own.dtype.itemsize, x._storage)
     return y

@@ -17,7 +17,7 @@ def leaf(*values):
     return ft.tensor(list(values), requires_grad=True)
 
 
-# Views -------------------------------------------------------------------------------------------
+# Views ----------------------------------------------------------------------------------------
 
 
 def test_views_share_memory_and_know_their_base():
@@ -68,7 +68,7 @@ def test_views_with_gradients_of_bases_with_odd_strides(make):
     assert x.grad.numpy().tolist() == [[1.0, 3.0, 3.0]] * 4
 
 
-# Changes in place ----------------------------------------------------------------------------------
+# Changes in place -------------------------------------------------------------------------------
 
 
 def test_changes_in_place_are_differentiated():
@@ -204,7 +204,7 @@ def test_many_views_of_one_base_leave_nothing():
     gc.collect()
 
 
-# out= ----------------------------------------------------------------------------------------------
+# out= -------------------------------------------------------------------------------------------
 
 
 def test_out_is_filled_and_resized():
@@ -226,14 +226,19 @@ def test_out_is_filled_and_resized():
         F.mul(leaf(1.0, 2.0), 2.0, out=x)
 
 
-# Tensors as Python objects ---------------------------------------------------------------------------
+# Tensors as Python objects ------------------------------------------------------------------------
 
 
 def test_conversions_to_python():
     x = ft.tensor([5])
     assert (int(x), float(x), bool(x), x.item(), len(x), [1] * 6 == [1] * (x + 1)[0].item()) == (
-        5, 5.0, True, 5, 1, True,
-    )  # fmt: skip
+        5,
+        5.0,
+        True,
+        5,
+        1,
+        True,
+    )
     assert list(range(9))[x] == 5
     assert 5 in x and 4 not in x
     assert [v.item() for v in ft.tensor([1, 2, 3])] == [1, 2, 3]

@@ -121,8 +121,10 @@ def test_wrong_gradients_are_refused():
 
     x = leaf(1.0, 2.0)
     for how, message in (
-        ("few", "incorrect number of gradients"), ("shape", "invalid gradient"), ("type", "float"),
-    ):  # fmt: skip
+        ("few", "incorrect number of gradients"),
+        ("shape", "invalid gradient"),
+        ("type", "float"),
+    ):
         with pytest.raises(RuntimeError, match=message):
             Bad.apply(x, how).sum().backward()
 
