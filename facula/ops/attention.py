@@ -114,10 +114,19 @@ def embedding_rows(input: Value, weight: Value, padding_idx=-1):
 # Recurrent cells ---------------------------------------------------------------------------------
 
 
-def _gates(count, x, h, w_ih, w_hh, b_ih, b_hh):
-    """Both affine maps, each split in ``count`` gates."""
-    a, b = F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)
-    return F.chunk(a, count, -1), F.chunk(b, count, -1)
+def _gates(count, x, size):
+    """The ``count`` gates side by side in ``x``, each as wide as the hidden state.
+
+    That they are is asked as a question of equal sizes; widths of equal parts of something would
+    be expressions that the compiler cannot compare.
+    """
+    if not x.shape[-1] == count * size:
+        fail(
+            ShapeError,
+            "rnn_cell",
+            f"weights give {x.shape[-1]} values, expected {count} times the hidden size {size}",
+        )
+    return [F.narrow(x, -1, i * size, size) for i in range(count)]
 
 
 def _cell_samples(gates):
@@ -154,7 +163,7 @@ def lstm_cell(
     """
     h, c = hx
     a, b = F.linear(input, w_ih, b_ih), F.linear(h, w_hh, b_hh)
-    i, f, g, o = F.chunk(a + b, 4, -1)
+    i, f, g, o = _gates(4, a + b, c.shape[-1])
     cell = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
     return F.sigmoid(o) * F.tanh(cell), cell
 
@@ -164,7 +173,9 @@ def gru_cell(
     input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
 ):
     """One step of a GRU, gates in the order reset, update, new (Cho et al., 2014)."""
-    (ri, zi, ni), (rh, zh, nh) = _gates(3, input, hx, w_ih, w_hh, b_ih, b_hh)
+    size = hx.shape[-1]
+    ri, zi, ni = _gates(3, F.linear(input, w_ih, b_ih), size)
+    rh, zh, nh = _gates(3, F.linear(hx, w_hh, b_hh), size)
     r, z = F.sigmoid(ri + rh), F.sigmoid(zi + zh)
     n = F.tanh(ni + r * nh)
     return (hx - n) * z + n
