@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 import weakref
 from multiprocessing import connection as mp_connection
 
@@ -61,7 +62,10 @@ class _Worker:
             target=protocol.run, args=(setup, number, theirs), daemon=True
         )
         try:
-            self.process.start()
+            with warnings.catch_warnings():
+                # Of the threads here, ours are made for a fork, and a worker touches no others.
+                warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")
+                self.process.start()
         except BaseException:
             self.connection.close()
             raise
