@@ -30,7 +30,7 @@ def asin_parts(x):
 def asin(x):
     s, w, far = asin_parts(x)
     high, low = format_of(x).split(HALF_PI)
-    r = L.select(far, L.fma(s, -2.0, high) + L.fma(w, -2.0, low), s + w)
+    r = L.select(far, L.fma(s + (w - low / 2), -2.0, high), s + w)
     return copysign(r, x)
 
 
@@ -42,7 +42,7 @@ def acos(x):
     signed_s, signed_w = copysign(s, x), copysign(w, x)
     near = high - (signed_s - (low - signed_w))
     high, low = fmt.split(PI)
-    negative = L.fma(s, -2.0, high) + L.fma(w, -2.0, low)
+    negative = L.fma(s + (w - low / 2), -2.0, high)
     return L.select(far, L.select(x < 0.0, negative, (s + w) * 2.0), near)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facula.ir import loops as L
 
-from .exponential import exp_within, saturating
+from .exponential import exp_shifted, lift_of, saturating
 from .logarithm import log
 from .parts import (
     INF,
@@ -28,7 +28,7 @@ def erfc_positive(a):
     """
     square = a * a
     rest = L.fma(a, a, -square)
-    e = exp_within(-square, -rest)
+    e = exp_shifted(-square, lift_of(format_of(a)), -rest)
     inverse = constant(1.0, a) / (a + ERFC_CENTRE)
     t = (a - ERFC_CENTRE) * inverse
     return e * (polynomial(t, format_of(a).table("ERFC")) * inverse)

@@ -7,6 +7,7 @@ from facula.ir import loops as L
 from .parts import (
     LN2,
     LOG2_E,
+    Rarely,
     absolute,
     at_least,
     at_most,
@@ -24,64 +25,71 @@ EXP_RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}
 EXP2_RANGE = {32: (-151.0, 128.5), 64: (-1076.0, 1024.5)}
 
 
-def nearest_power(x, per_unit, offset):
-    """The integer n nearest to ``x * per_unit``, as a float, and 2^(n + k).
+def nearest_power(x, per_unit, shift):
+    """The integer n nearest to ``x * per_unit``, as a float, and 2^(n + shift).
 
-    ``offset`` is ``magic + bias + k``, a constant or an expression. Adding it leaves the exponent's
-    bits in the low bits of the sum, and a shift brings those to their place while all other bits
-    fall out. It must be that ``n + k`` is the exponent of a normal number.
+    Adding ``magic + bias + shift`` leaves the exponent's bits in the low bits of the sum, and a
+    shift brings those to their place while all other bits fall out. ``n + shift`` must be the
+    exponent of a normal number.
     """
     fmt = format_of(x)
+    offset = fmt.magic + fmt.bias + shift
     shifted = L.fma(x, per_unit, offset)
     power = L.bitcast(shift_left(bits(shifted), fmt.mantissa), fmt.dtype)
     return shifted - offset, power
 
 
-def wide_power(x, per_unit):
-    """n as above, and two factors of 2^n, for n from below the denormals to above the largest.
+def reduced(x, shift=0, low=None):
+    """r and 2^(n + shift) with ``x + low = r + n ln 2`` and |r| <= ln(2) / 2.
 
-    The first is a normal number throughout and the second a constant of two, by which the product
-    over- or underflows with a single rounding.
+    The product of n and the upper part of ln 2 cancels without rounding.
     """
     fmt = format_of(x)
-    deep = fmt.mantissa + 9
-    is_low = x < (2 - fmt.bias + deep) / per_unit
-    base = fmt.magic + fmt.bias
-    offset = L.select(is_low, constant(base + deep, x), constant(base - 1, x))
-    n, power = nearest_power(x, per_unit, offset)
-    return n, power, L.select(is_low, constant(2.0**-deep, x), constant(2.0, x))
-
-
-def remainder(x, n, low=None):
-    """``x + low - n ln 2``. The product with the upper part of ln 2 cancels without rounding."""
-    high_ln2, low_ln2 = format_of(x).split(LN2)
+    n, power = nearest_power(x, fmt.round(LOG2_E), shift)
+    high_ln2, low_ln2 = fmt.split(LN2)
     r = L.fma(n, -low_ln2, L.fma(n, -high_ln2, x))
-    return r if low is None else r + low
+    return (r if low is None else r + low), power
 
 
-def exp_of_remainder(r):
-    """exp(r) for |r| <= ln(2) / 2."""
-    return L.fma(r, polynomial(r, (1.0, *format_of(r).table("EXP"))), 1.0)
+def lift_of(fmt) -> int:
+    """By this many powers of two denormals become normal."""
+    return fmt.mantissa + 1
 
 
-def exp_within(x, low=None):
-    """exp of ``x``, or of the pair of it and ``low``, within EXP_RANGE."""
-    n, power, rest = wide_power(x, format_of(x).round(LOG2_E))
-    return exp_of_remainder(remainder(x, n, low)) * power * rest
+def exp_shifted(x, shift, low=None):
+    """exp of ``x`` or of the pair of it and ``low``, by way of numbers 2^shift times as large."""
+    r, power = reduced(x, shift, low)
+    p = L.fma(r, polynomial(r, (1.0, *format_of(r).table("EXP"))), 1.0)
+    return p * power * 2.0**-shift
+
+
+def exp2_shifted(x, shift, low=None):
+    n, power = nearest_power(x, 1.0, shift)
+    r = x - n
+    r = r if low is None else r + low
+    return L.fma(r, polynomial(r, format_of(x).table("EXP2")), 1.0) * power * 2.0**-shift
+
+
+def over_whole_range(function, x, bounds, unit, low=None):
+    """An exponential from below the denormals to infinity; of ``unit`` more it doubles.
+
+    Small results are computed enlarged, so that the last product alone rounds or vanishes. The few
+    arguments for which that would overflow go another way, halved.
+    """
+    fmt = format_of(x)
+    lowest, highest = bounds[fmt.bits]
+    lift = lift_of(fmt)
+    common = function(at_least(x, lowest), lift, low)
+    large = function(at_most(x, highest), -1, low)
+    return Rarely(~(x < (fmt.bias - lift) * unit), large, common)
 
 
 def exp(x):
-    low, high = EXP_RANGE[format_of(x).bits]
-    return exp_within(at_least(at_most(x, high), low))
+    return over_whole_range(exp_shifted, x, EXP_RANGE, 0.693)
 
 
-def exp2(x):
-    fmt = format_of(x)
-    low, high = EXP2_RANGE[fmt.bits]
-    x = at_least(at_most(x, high), low)
-    n, power, rest = wide_power(x, 1.0)
-    r = x - n
-    return L.fma(r, polynomial(r, fmt.table("EXP2")), 1.0) * power * rest
+def exp2(x, low=None):
+    return over_whole_range(exp2_shifted, x, EXP2_RANGE, 1.0, low)
 
 
 def sigmoid(x):
@@ -92,12 +100,9 @@ def sigmoid(x):
     makes good: relative to 1 it is between 1/2 and 1 of what was lost.
     """
     fmt = format_of(x)
-    y = at_least(-absolute(x), EXP_RANGE[fmt.bits][0])
-    # All exponents are negative: lifted by a constant they are normal.
-    lift = fmt.mantissa + 1
-    n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias + lift)
+    lift = lift_of(fmt)
+    r, power = reduced(at_least(-absolute(x), EXP_RANGE[fmt.bits][0]), lift)
     s = power * 2.0**-lift
-    r = remainder(y, n)
     u = r * polynomial(r, (1.0, *fmt.table("EXP")))
     us, whole = u * s, s + 1.0
     denominator = whole + us
@@ -106,21 +111,13 @@ def sigmoid(x):
     return L.select(x < 0.0, numerator, constant(1.0, x)) / denominator
 
 
-def expm1_parts(x, keep=0):
-    """p and 2^(n - keep) with exp(x) = (1 + p) 2^n, |p| < 0.42, n an integer."""
-    fmt = format_of(x)
-    n, power = nearest_power(x, fmt.round(LOG2_E), fmt.magic + fmt.bias - keep)
-    r = remainder(x, n)
-    square = r * r
-    return L.fma(square, polynomial(r, fmt.table("EXPM1"), square), r), power
-
-
 def expm1(x):
+    """2^n (1 + p) - 1 with p = expm1(r), both terms halved: at the upper end 2^n overflows."""
     fmt = format_of(x)
     low = -(fmt.mantissa + 3) * fmt.round(LN2)
-    clamped = at_least(at_most(x, EXP_RANGE[fmt.bits][1]), low)
-    # One factor of two is kept back: at the upper end 2^n alone would overflow.
-    p, half = expm1_parts(clamped, keep=1)
+    r, half = reduced(at_least(at_most(x, EXP_RANGE[fmt.bits][1]), low), -1)
+    square = r * r
+    p = L.fma(square, polynomial(r, fmt.table("EXPM1"), square), r)
     result = L.fma(p, half, half - 0.5) * 2.0
     return L.select(absolute(x) < fmt.epsilon / 4, x, result)
 
@@ -146,9 +143,7 @@ def tanh(x):
         split, large = 1.375, saturating(a, "TANH_ROOT", 9.02)
     else:
         # 2 / (exp(2 |x|) + 1); beyond 20 the result rounds to 1.
-        y = at_most(a + a, 40.0)
-        n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias)
-        e = exp_of_remainder(remainder(y, n)) * power
+        e = exp_shifted(at_most(a + a, 40.0), 0)
         split, large = 0.55, 1.0 - constant(2.0, x) / (e + 1.0)
     return copysign(L.select(a < split, small, large), x)
 
@@ -161,12 +156,11 @@ def sinh_and_cosh(x):
     """
     fmt = format_of(x)
     y = at_most(absolute(x), {32: 89.6, 64: 710.7}[fmt.bits])
-    n, power = nearest_power(y, fmt.round(LOG2_E), fmt.magic + fmt.bias - 2)
+    r, power = reduced(y, -2)
     # 2^(-n - 2), or zero where that would be denormal.
     field = L.Const(2 * (fmt.bias - 2) << fmt.mantissa, fmt.integer) - bits(power)
     field = L.select(field < 0, L.Const(0, fmt.integer), field)
     inverse = L.bitcast(field, fmt.dtype)
-    r = remainder(y, n)
     square = r * r
     sinh_r = L.fma(square * r, polynomial(square, fmt.table("SINH")), r)
     cosh_r = square * polynomial(square, fmt.table("COSH"))  # less 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
-from .exponential import EXP2_RANGE, nearest_power, wide_power
+from .exponential import exp2, nearest_power
 from .logarithm import normalised, split_exponent
 from .parts import (
     FORMATS,
@@ -52,7 +52,7 @@ def magnitude_32(a, y):
     z = L.select(a.eq(1.0), constant(0.0, a), y * log)
     # Far enough out for float32 to overflow or vanish.
     z = at_least(at_most(z, 200.0), -200.0)
-    n, power = nearest_power(z, 1.0, WIDE.magic + WIDE.bias)
+    n, power = nearest_power(z, 1.0, 0)
     r = z - n
     p = L.fma(r, polynomial(r, WIDE.table("POW_EXP2")), 1.0)
     return L.cast(p * power, float32)
@@ -89,11 +89,7 @@ def magnitude_64(a, y):
     z = L.select(a.eq(1.0), constant(0.0, a), z)
     # Only where nothing over- or underflows does the low part count; elsewhere it may be NaN.
     z_low = L.select((absolute(z) < 1076.0) & inner, z_low, constant(0.0, a))
-    low, high = EXP2_RANGE[WIDE.bits]
-    z = at_least(at_most(z, high), low)
-    n, power, rest = wide_power(z, 1.0)
-    r = (z - n) + z_low
-    return L.fma(r, polynomial(r, WIDE.table("EXP2")), 1.0) * power * rest
+    return exp2(z, z_low)
 
 
 def pow(x, y):

@@ -24,6 +24,8 @@ from .parts import (
     absolute,
     bits,
     constant,
+    exact_product,
+    exact_sum,
     fast_sum,
     format_of,
     pair_product,
@@ -149,18 +151,33 @@ def reduce_64(x):
     return *pair_product((high, low), half_pi), n
 
 
-def reduce_near(x):
-    """x minus a multiple n of pi/2, and n, for |x| up to NEAR: products with pieces of pi/2.
-
-    The first cancels without rounding, since what is left has the last place of pi/2's first piece
-    at the lowest; what it leaves is never so small that rounding after the second is felt.
-    """
+def nearest_multiple(x):
+    """The integer n nearest to x / (pi/2), as a float, and a word that ends in its bits."""
     fmt = format_of(x)
     shifted = L.fma(x, fmt.round(ONE * ONE // HALF_PI), fmt.magic)
-    n = shifted - fmt.magic
-    first, second, third = fmt.split(HALF_PI, 3)
-    r = L.fma(n, -third, L.fma(n, -second, L.fma(n, -first, x)))
-    return r, bits(shifted)
+    return shifted - fmt.magic, bits(shifted)
+
+
+def reduce_near(x):
+    """x minus a multiple n of pi/2, as a pair, and n, for |x| up to NEAR.
+
+    Of pi/2 there are three pieces. The product with the first cancels without rounding, since what
+    is left has no digits below the last of that piece; the second may cancel nearly all of it.
+    """
+    n, word = nearest_multiple(x)
+    first, second, third = format_of(x).split(HALF_PI, 3)
+    product, rest = exact_product(n, constant(-second, x))
+    high, low = exact_sum(L.fma(n, -first, x), product)
+    return high, low + L.fma(n, -third, rest), word
+
+
+def reduce_near_rounded(x):
+    """The same as one float, whose two roundings sin and cos can bear."""
+    n, word = nearest_multiple(x)
+    r = x
+    for piece in format_of(x).split(HALF_PI, 3):
+        r = L.fma(n, -piece, r)
+    return r, word
 
 
 def reduce_far(x):
@@ -189,19 +206,15 @@ def sine_and_cosine(r, low=None):
     return (r, sine), (head, cosine)
 
 
-def periodic(function):
-    """A function of n, sine and cosine of the reduced argument, as one of x."""
-
-    def whole(x):
-        r, n = reduce_near(x)
-        near = function(n, *sine_and_cosine(r))
-        *r, n = reduce_far(x)
-        far = function(n, *sine_and_cosine(*r))
-        a = absolute(x)
-        far = L.select(a < INF, far, constant(NAN, x))
-        return Rarely(L.compare("gt", a, NEAR[format_of(x).bits]), far, near)
-
-    return whole
+def of_any_size(function, reduction, x):
+    """``function`` of n and of sine and cosine of the reduced argument, as one of x."""
+    *r, n = reduction(x)
+    near = function(n, *sine_and_cosine(*r))
+    *r, n = reduce_far(x)
+    far = function(n, *sine_and_cosine(*r))
+    a = absolute(x)
+    far = L.select(a < INF, far, constant(NAN, x))
+    return Rarely(L.compare("gt", a, NEAR[format_of(x).bits]), far, near)
 
 
 def turned(value, n):
@@ -216,30 +229,28 @@ def exchanged(n, a, b):
     return [L.select(odd, y, x) for x, y in zip(a, b)]
 
 
-@periodic
-def sine(n, sine, cosine):
-    high, low = exchanged(n, sine, cosine)
-    return turned(high + low, n)
-
-
-@periodic
-def cos(n, sine, cosine):
-    high, low = exchanged(n, cosine, sine)
-    return turned(high + low, n + 1)
-
-
-@periodic
-def tangent(n, sine, cosine):
-    above, below = exchanged(n, sine, cosine), exchanged(n, cosine, sine)
-    high, low = pair_quotient(fast_sum(*above), fast_sum(*below))
-    # tan(r + pi/2) = -1 / tan(r).
-    return turned(high + low, n + n)
-
-
 def sin(x):
+    def turn(n, sine, cosine):
+        high, low = exchanged(n, sine, cosine)
+        return turned(high + low, n)
+
     # The sums make +0 of -0.
-    return L.select(x.eq(0.0), x, sine(x))
+    return L.select(x.eq(0.0), x, of_any_size(turn, reduce_near_rounded, x))
+
+
+def cos(x):
+    def turn(n, sine, cosine):
+        high, low = exchanged(n, cosine, sine)
+        return turned(high + low, n + 1)
+
+    return of_any_size(turn, reduce_near_rounded, x)
 
 
 def tan(x):
-    return L.select(x.eq(0.0), x, tangent(x))
+    def turn(n, sine, cosine):
+        above, below = exchanged(n, sine, cosine), exchanged(n, cosine, sine)
+        high, low = pair_quotient(fast_sum(*above), fast_sum(*below))
+        # tan(r + pi/2) = -1 / tan(r).
+        return turned(high + low, n + n)
+
+    return L.select(x.eq(0.0), x, of_any_size(turn, reduce_near, x))
