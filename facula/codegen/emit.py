@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int64
 from facula.codegen import arithmetic, casts, maths, memory, parallel, vectors
-from facula.codegen.facts import Analysis
+from facula.codegen.facts import Analysis, post_order
 from facula.codegen.module import Module
 from facula.codegen.target import Target
 from facula.codegen.values import PTR, Value, constant, lane_numbers, splat
@@ -151,8 +151,12 @@ class Emitter:
         """The value of an expression; ``memo`` holds those of parts shared within a statement."""
         return _EXPRESSIONS[type(e)](self, e, memo)
 
-    def evaluate(self, e: L.Expr) -> Value:
-        return self.value(e, {})
+    def evaluate(self, e: L.Expr, memo: dict | None = None) -> Value:
+        """As :meth:`value`, of an expression of any depth."""
+        memo = {} if memo is None else memo
+        for part in post_order(e):
+            self.value(part, memo)
+        return self.value(e, memo)
 
     def vector(self, v: Value) -> Value:
         """A linear value as a vector in registers, others as they are."""

@@ -7,6 +7,30 @@ from facula.codegen.target import REDUCTION_BYTES
 from facula.ir import loops as L
 
 
+def post_order(e: L.Expr) -> list:
+    """The ops, casts and loads that a value is made of, each after its operands.
+
+    Indices are left out: they are taken apart where the access is written. With all parts known
+    in this order no visit of an expression recurs, however long a chain of ops is.
+    """
+    done, order, stack = set(), [], [(e, False)]
+    while stack:
+        part, ready = stack.pop()
+        if ready:
+            order.append(part)
+        elif id(part) not in done:
+            done.add(id(part))
+            if isinstance(part, L.Load):
+                operands = () if part.mask is None else (part.other, part.mask)
+            elif isinstance(part, (L.Op, L.Cast)):
+                operands = part.args[::-1]
+            else:
+                continue
+            stack.append((part, True))
+            stack += [(x, False) for x in operands]
+    return order
+
+
 class Facts:
     """Of a body: locals assigned and declared, buffers stored to, whether it checks or reduces."""
 
@@ -85,7 +109,8 @@ class VectorFacts:
         known = -1
         while known != len(self.varying):  # Locals carry variation around serial loops.
             known = len(self.varying)
-            self.itemsize, self.cost, self._seen = 1, 0, {}
+            self.itemsize, self.cost = 1, 0
+            self._values, self._variations, self._indices = {}, {}, set()
             self._body(loop.body)
         self.itemsize = max(self.itemsize, *(t.dtype.itemsize for t in self.tiles), 1)
         self.lanes = (
@@ -146,6 +171,9 @@ class VectorFacts:
 
     def _index(self, e):
         """Indices are no data, but what they load is."""
+        if id(e) in self._indices:
+            return
+        self._indices.add(id(e))
         if isinstance(e, (L.Load, L.Cast)):
             self._value(e)
             return
@@ -153,22 +181,25 @@ class VectorFacts:
             self._index(c)
 
     def _varies(self, e) -> bool:
-        if isinstance(e, L.Var):
-            return e in self.varying
-        if isinstance(e, L.Get):
-            return (
-                e.local in self.varying
-                or e.local in self.tiles
-                or any(self._varies(i) for i in e.index)
-            )
-        return any(self._varies(c) for c in L.children(e))
+        """Whether an expression differs between lanes."""
+        found = self._variations.get(id(e))
+        if found is None:
+            if isinstance(e, L.Var):
+                found = e in self.varying
+            else:
+                found = any(self._varies(c) for c in L.children(e))
+                if isinstance(e, L.Get):
+                    found |= e.local in self.varying or e.local in self.tiles
+            self._variations[id(e)] = found
+        return found
 
     def _value(self, e) -> bool:
-        """Whether an expression differs between lanes; takes in the dtypes of those that do."""
-        found = self._seen.get(id(e))
-        if found is None:
-            found = self._seen[id(e)] = self._look(e)
-        return found
+        """As :meth:`_varies`, of data: takes in the dtypes of all parts that differ."""
+        if id(e) not in self._values:
+            for part in (*post_order(e), e):
+                if id(part) not in self._values:
+                    self._values[id(part)] = self._look(part)
+        return self._values[id(e)]
 
     def _look(self, e):
         if isinstance(e, L.Var):
@@ -178,7 +209,9 @@ class VectorFacts:
             varies = self._varies(e)
         elif isinstance(e, L.Load):
             self._access(e)
-            varies = self._varies(e)
+            varies = self._varies(e.index)
+            if e.mask is not None:
+                varies |= self._value(e.mask) | self._value(e.other)
         else:
             self.cost += 25 if isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL else 1
             varies = False

@@ -299,7 +299,7 @@ def store(em, s, memo):
     if mask is not None and mask.const is False:
         return
     d = s.buffer.dtype
-    v = em.value(s.value, memo)
+    v = em.vector(em.evaluate(s.value, memo))
     index = index_of(em, s.index, memo)
     uniform = not index.vectors and index.stride.const == 0
     if uniform and not v.lanes and (mask is None or not mask.lanes):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+# The oracle and the harness are modules of this folder.
+sys.path.insert(0, str(Path(__file__).parent))
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -89,7 +89,7 @@ def run(kernel: L.Kernel, arguments: dict) -> int:
 class _State:
     def __init__(self, kernel):
         self.vars, self.buffers, self.locals = {}, {}, {}
-        self.status, self.sums = 0, {}
+        self.status, self.sums, self.memo = 0, {}, {}
         self.analysis = Analysis(Target(64))
 
     # Expressions
@@ -99,6 +99,11 @@ class _State:
             return scalar(e.value, e.dtype)
         if isinstance(e, L.Var):
             return self.vars[e]
+        if id(e) not in self.memo:
+            self.memo[id(e)] = self.compute(e)
+        return self.memo[id(e)]
+
+    def compute(self, e):
         if isinstance(e, L.Thread):
             return np.int64(0)
         if isinstance(e, L.Cast):
@@ -123,7 +128,11 @@ class _State:
         d = float32 if e.dtype in NARROW else e.dtype
         holes = tuple(L.Var(f"a{i}", d) for i in range(len(args)))
         self.vars.update(zip(holes, (scalar(a, d) for a in args)))
-        return scalar(self.value(maths.lower(L.Op(e.name, holes, d))), e.dtype)
+        outer, self.memo = self.memo, {}
+        expression = maths.lower(L.Op(e.name, holes, d))
+        result = scalar(self.value(expression), e.dtype)
+        self.memo = outer
+        return result
 
     def cast(self, e):
         value, source = self.value(e.args[0]), e.args[0].dtype
@@ -141,6 +150,7 @@ class _State:
 
     def body(self, statements):
         for s in statements:
+            self.memo = {}
             getattr(self, "do_" + type(s).__name__.lower())(s)
 
     def do_loop(self, s):
@@ -167,6 +177,7 @@ class _State:
     def do_while(self, s):
         while self.value(s.cond):
             self.body(s.body)
+            self.memo = {}
 
     def do_if(self, s):
         self.body(s.body if self.value(s.cond) else s.orelse)

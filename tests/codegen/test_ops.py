@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check, sample
+from harness import check, native, sample
 
 from facula.base import dtypes as D
 from facula.ir import loops as L
@@ -113,6 +113,28 @@ def test_transcendental_of_every_float():
     for d in D.FLOATS:
         kernel = elementwise("exps", [d], d, lambda a: L.call("exp", a) + 1.0)
         run(kernel, [d], d, (5, 67))
+
+
+@pytest.mark.parametrize("d", [D.float32, D.float64], ids=lambda d: d.name)
+@pytest.mark.parametrize("name", ["sin", "log", "tanh", "pow"])
+def test_transcendentals(name, d):
+    operands = [d] * L.TRANSCENDENTAL[name]
+    run(elementwise("fun", operands, d, lambda *a: L.Op(name, a, d)), operands, d, (1, 37))
+
+
+def test_long_chains_do_not_recur():
+    def chain(x):
+        for i in range(600):
+            x = x * 1.0009765625 + i
+        return x
+
+    kernel = elementwise("chain", [D.float32], D.float32, chain)
+    x = np.ones(40, np.float32)
+    got = native(kernel, {"x0": x, "y": x * 0, "n": 40}, 16)[1]["y"]
+    y = x
+    for i in range(600):
+        y = y * np.float32(1.0009765625) + np.float32(i)
+    assert (got == y).all()
 
 
 def test_constants_are_exact():
