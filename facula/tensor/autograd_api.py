@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facula.base.errors import ArgumentTypeError, AutogradError, UnsupportedError, fail
-from facula.tensor import tape
+from facula.tensor import memory, tape
 from facula.tensor.grad_mode import mode
 from facula.tensor.tensor import Tensor, describe
 
@@ -53,12 +53,24 @@ def _seeds(name, outputs, grads):
     return seeds
 
 
+#: Meta of a scalar -> the 1 that backward starts with. Whoever changes it gets another made.
+_ones: dict = {}
+
+
 def _one(y):
-    recording, mode.grad = mode.grad, False
-    try:
-        return tape.zeros(y._meta).fill_(1)
-    finally:
-        mode.grad = recording
+    own = y._meta.with_grad(False)
+    one = _ones.get(own)
+    if one is None or one._storage.version != 1 or one._meta is not own:
+        recording, mode.grad = mode.grad, False
+        try:
+            one = memory.allocate(own).fill_(1)
+        finally:
+            mode.grad = recording
+        if len(_ones) > 64:
+            _ones.clear()
+        if own.contiguous:
+            _ones[own] = one
+    return one
 
 
 def _run(name, outputs, seeds, task, create_graph):

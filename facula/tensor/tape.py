@@ -192,15 +192,22 @@ class Backward:
         metas: of the forward's inputs (None for numbers).
         outputs: metas of all outputs, hidden ones included.
         numbers: which inputs are numbers.
+        tensors: which of the saved values are none.
         name: of the op.
     """
 
-    __slots__ = ("recorded", "symbols", "metas", "outputs", "numbers", "name", "plans", "call")
+    __slots__ = (
+        "recorded", "symbols", "metas", "outputs", "numbers", "name", "plans", "call", "tensors",
+    )  # fmt: skip
 
     def __init__(self, name, recorded, symbols, metas, call):
         self.name, self.recorded, self.symbols, self.metas = name, recorded, symbols, metas
         self.numbers = frozenset(i for i, m in enumerate(metas) if m is None)
         self.outputs, self.plans, self.call = (), {}, call
+        kept = [s for s in recorded.sources if s[0] != "cotangent" and s[-1] is not False]
+        self.tensors = tuple(
+            k for k, s in enumerate(kept) if s[0] == "output" or s[1] not in self.numbers
+        )
 
     def plan(self, saved, given, cotangents):
         """(function of the saved values and the cotangents, which results are fresh)."""
@@ -251,8 +258,8 @@ class ProgramNode(Node):
         return function(*saved, *cotangents), fresh
 
     def _check_versions(self, saved):
-        tensors = [x for x in saved if type(x) not in NUMBERS]
-        for x, then in zip(tensors, self.versions):
+        for k, then in zip(self.back.tensors, self.versions):
+            x = saved[k]
             now = x._storage.version
             if now != then:
                 text = _VERSION_MESSAGE.format(
@@ -451,7 +458,8 @@ def accumulate(leaf, g, fresh):
         if mode.grad is False:
             leaf._grad = g if fresh and g._meta.contiguous else clone(g)
         else:
-            leaf._grad = g
+            # A gradient that has a history may be shared: nobody changes it in place.
+            leaf._grad = g if g._meta.requires_grad else clone(g)
     elif mode.grad is False and not have._meta.requires_grad:
         add_(have, g)
     else:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import weakref
 
-from facula.base.errors import AutogradError, fail
+from facula.base import dtypes as D
+from facula.base.errors import AutogradError, ShapeError, UnsupportedError, fail
 from facula.ir.program import Node as Movement
 from facula.ir.program import Value
+from facula.ops import F
 from facula.ops.movement import slice_
 from facula.tensor import tape
 from facula.tensor.grad_mode import mode
@@ -108,6 +110,13 @@ def _movements(x) -> tuple:
     chains, link = [], x._view
     while link is not None:
         link, chain = link
+        if chain is None:
+            fail(
+                UnsupportedError,
+                "as_strided",
+                "a tensor with a history cannot be changed through a view made by as_strided",
+                "use slices, or clone() the view",
+            )
         chains.append(chain)
     return tuple(movement for chain in reversed(chains) for movement in chain)
 
@@ -272,6 +281,28 @@ def _refresh(base, changed=None):
             view._meta = view._meta.with_grad(True)
 
 
+class StridedNode(Node):
+    """Backward of :func:`as_strided`: cotangents added where in memory the elements lie."""
+
+    __slots__ = ("source", "target", "offsets", "first", "length")
+
+    def apply(self, gs):
+        x, y = self.source, self.target
+        flat = tape.zeros(contiguous((self.length,), x.dtype))
+        place = positions(y.shape, y.strides, self.offsets[1] - self.first)
+        flat = F.index_add(flat, 0, place, F.reshape(gs[0], (-1,)))
+        return (as_strided(flat, x.shape, x.strides, self.offsets[0] - self.first),), ()
+
+
+def positions(shape, strides, offset):
+    """Flat int64 positions in memory of the elements of a tensor, in row-major order."""
+    total = tape.zeros(contiguous(tuple(shape), D.int64)) + offset
+    for d, (n, s) in enumerate(zip(shape, strides)):
+        along = F.count(tape.zeros(contiguous((n,), D.int64)), 0, s)
+        total = total + F.reshape(along, (n,) + (1,) * (len(shape) - 1 - d))
+    return F.reshape(total, (-1,))
+
+
 def as_strided(x, size, stride, storage_offset=None):
     """The memory of ``x`` in any shape and strides (in elements).
 
@@ -280,29 +311,26 @@ def as_strided(x, size, stride, storage_offset=None):
     """
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     if len(size) != len(stride):
-        fail(
-            AutogradError,
-            "as_strided",
-            f"mismatch in length of strides and shape: {size}, {stride}",
-        )
+        fail(ShapeError, "as_strided", f"mismatch in length of strides and shape: {size}, {stride}")
     offset = x.storage_offset() if storage_offset is None else int(storage_offset)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride))
     own = x._meta
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride))
     if min(size, default=1) > 0 and not 0 <= last < x._storage.nbytes // own.dtype.itemsize:
         fail(
-            AutogradError,
+            ShapeError,
             "as_strided",
-            f"setStorage: sizes {list(size)}, strides {list(stride)}, "
-            f"storage offset {offset} are out of bounds for storage of size "
-            f"{x._storage.nbytes}",
-        )
-    if own.requires_grad and mode.grad is not False:
-        fail(
-            AutogradError,
-            "as_strided",
-            "gradients through as_strided are not defined here",
-            "use views such as unfold, expand or slices, or detach()",
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are "
+            f"out of bounds for storage of size {x._storage.nbytes}",
         )
     new = meta(size, stride, own.dtype, False, own.device)
     y = wrap(new, x._storage.ptr + offset * own.dtype.itemsize, x._storage)
+    y._base, y._view = (x if x._base is None else x._base), (x._view, None)
+    if own.requires_grad and mode.grad is not False:
+        node = start(StridedNode(), edge(x))
+        node.source, node.target, node.offsets = own, new, (x.storage_offset(), offset)
+        node.first = min(node.offsets)
+        ends = [o + sum((n - 1) * s for n, s in zip(m.shape, m.strides)) + 1
+                for o, m in zip(node.offsets, (own, new))]  # fmt: skip
+        node.length = max(ends) - node.first
+        y._meta, y._grad_fn = new.with_grad(True), node
     return y

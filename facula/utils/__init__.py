@@ -4,7 +4,7 @@ import importlib
 
 
 def __getattr__(name):
-    # As with PyTorch, ``facula.utils.data`` is there without an import of its own.
-    if name == "data":
-        return importlib.import_module("facula.utils.data")
+    # As with PyTorch, these are there without an import of their own.
+    if name in ("checkpoint", "data"):
+        return importlib.import_module(f"facula.utils.{name}")
     raise AttributeError(f"module 'facula.utils' has no attribute {name!r}")

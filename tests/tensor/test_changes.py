@@ -315,3 +315,17 @@ def test_errors_show_sizes_and_indices():
     x = ft.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     with pytest.raises(IndexError, match="index 7 is out of bounds for dimension 0 with size 2"):
         x.index_select(0, ft.tensor([0, 7]))
+
+
+def test_as_strided_is_differentiable(make, check_gradients):
+    check_gradients(lambda x: x.as_strided((3, 2), (2, 1), 1) * 2.0, make(3, 4))
+    check_gradients(lambda x: x.T.as_strided((4,), (3,)).exp(), make(3, 4))
+    x = make(3, 4)
+    (g,) = ft.grad((x.as_strided((2, 2), (1, 1)) ** 2.0).sum(), x, create_graph=True)
+    (h,) = ft.grad(g.sum(), x)
+    assert h.reshape(12).tolist()[:4] == [2.0, 4.0, 2.0, 0.0]
+    y = x * 1.0
+    with pytest.raises(NotImplementedError, match="as_strided"):
+        y.as_strided((2,), (1,)).mul_(2.0)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        x.as_strided((100,), (1,))
