@@ -16,22 +16,22 @@ WIDTHS = [w for w in (16, 32, 64) if w <= host.target().vector_bytes]
 
 
 @cache
-def address(name: str, d: dtype, width: int) -> int:
+def address(name: str, d: dtype, width: int, loop: str) -> int:
     b = L.Builder("apply")
     inputs = [b.buffer(f"x{k}", d) for k in range(L.TRANSCENDENTAL[name])]
     out, n = b.buffer("out", d, "w"), b.size("n")
-    with b.vector(0, n) as i:
+    with getattr(b, loop)(0, n) as i:
         b.store(out, i, L.call(name, *(x[i] for x in inputs)))
     text = emit(b.kernel(), Target(width, host.target().arch))
     return jit.load(text, ["apply"])["apply"]
 
 
-def apply(name: str, d: dtype, *arrays, width: int = WIDTHS[-1]):
-    """``name`` of arrays of dtype ``d``, in vectors of that many bytes."""
+def apply(name: str, d: dtype, *arrays, width: int = WIDTHS[-1], loop: str = "vector"):
+    """``name`` of arrays of dtype ``d``, in vectors of that many bytes or in a loop of scalars."""
     arrays = [np.ascontiguousarray(a, d.numpy()) for a in arrays]
     out = np.empty_like(arrays[0])
     words = [*(a.ctypes.data for a in arrays), out.ctypes.data, out.size]
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address(name, d, width))
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address(name, d, width, loop))
     assert function(np.array(words, np.int64).ctypes.data) == 0
     return out
 

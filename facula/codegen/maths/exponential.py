@@ -167,7 +167,7 @@ def sinh_and_cosh(x):
     sinh_n, cosh_n = power - inverse, power + inverse
     return (
         L.fma(sinh_r, cosh_n, cosh_r * sinh_n) + sinh_n,
-        L.fma(sinh_r, sinh_n, cosh_r * cosh_n) + cosh_n,
+        L.fma(sinh_r, sinh_n, L.fma(cosh_r, cosh_n, inverse)) + power,
     )
 
 
