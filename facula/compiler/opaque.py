@@ -9,7 +9,7 @@ from facula.compiler.simplify import same_shape
 from facula.compiler.views import Place, is_zero, resolve
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import conv, conv_weight, matmul, scan, scatter
+from facula.kernels import conv, conv_weight, matmul, pool, scan, scatter
 from facula.ops.movement import contiguous_strides
 
 
@@ -118,6 +118,32 @@ def _conv_input(node, operands, results, temp):
 def _conv_weight(node, operands, results, temp):
     sizes = _conv_sizes(conv_weight.sizes_of, node, operands, results[0])
     return _convolution(conv_weight, _conv_weight_kernel, "xgw", node, operands, results[0], sizes)
+
+
+# Pooling ----------------------------------------------------------------------------------------
+
+_pool_kernel = functools.lru_cache(maxsize=None)(pool.max_gradient)
+
+
+def _max_pool_gradient(node, operands, results, temp):
+    """Planes of two leading dimensions: where there is but one, of a first of size 1."""
+    g, x = operands
+    rank, kernel = node.params["rank"], node.params["kernel"]
+    shapes, strides = [], []
+    for value, place in zip(node.inputs, operands):
+        missing = 2 + rank - value.ndim
+        shapes.append((1,) * missing + tuple(value.shape))
+        strides.append((0,) * missing + tuple(place.strides))
+    how = {name: node.params[name] for name in ("stride", "padding", "dilation")}
+    sizes = pool.sizes_of(*reversed(shapes), strides[::-1], **how)
+    bindings = {name: ("size", n) for name, n in sizes.items()}
+    bindings.update(x=C.memory(x), g=C.memory(g), y=C.memory(results[0]))
+    three = (1,) * (3 - rank) + tuple(kernel)
+
+    def select(values, machine):
+        return _pool_kernel(x.dtype, three, pool.all_inside(values, three)), {}
+
+    return [C.selected(select, bindings, operands, results)]
 
 
 # Scans ------------------------------------------------------------------------------------------
@@ -236,5 +262,6 @@ LOWERINGS: dict = {
     "conv": _conv,
     "conv_input": _conv_input,
     "conv_weight": _conv_weight,
+    "max_pool_gradient": _max_pool_gradient,
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), _scan),
 }

@@ -28,7 +28,7 @@ from facula.ir import loops as L
 from facula.ir.dims import same
 from facula.kernels import tiles
 from facula.kernels.tiles import K_BLOCK, Source
-from facula.kernels.windows import Windows
+from facula.kernels.windows import Windows, numbered
 
 #: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
 #: padding (which may be negative), dilation; strides of x, w and y in elements. Numbers 0 to 2 are
@@ -250,12 +250,6 @@ class _Convolution(Windows):
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
-
-
-def numbered(name, values, fill):
-    """``{name0: .., name1: .., name2: ..}`` of the values of up to three dimensions, the last."""
-    values = (fill,) * (3 - len(values)) + tuple(values)
-    return {f"{name}{d}": v for d, v in enumerate(values)}
 
 
 def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> list:

@@ -18,9 +18,8 @@ from typing import NamedTuple
 from facula.base.dtypes import dtype
 from facula.ir import loops as L
 from facula.kernels import tiles
-from facula.kernels.conv import numbered
 from facula.kernels.tiles import Source
-from facula.kernels.windows import Windows
+from facula.kernels.windows import Windows, numbered
 
 #: Size parameters, as those of ``conv.SIZES``; strides of x, g and w. w is contiguous in (c, t).
 SIZES = (

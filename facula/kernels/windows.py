@@ -13,6 +13,12 @@ from __future__ import annotations
 from facula.ir import loops as L
 
 
+def numbered(name, values, fill) -> dict:
+    """``{name0: .., name1: .., name2: ..}`` of the values of up to three dimensions, the last."""
+    values = (fill,) * (3 - len(values)) + tuple(values)
+    return {f"{name}{d}": v for d, v in enumerate(values)}
+
+
 class Windows:
     """Writes that part of a kernel.
 

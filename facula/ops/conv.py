@@ -11,7 +11,7 @@ from facula.ops.movement import constant_pad, slice_, windows_
 from facula.ops.promote import expand_to, to
 from facula.ops.random import positions
 from facula.ops.reduce import argmax_, max_, size_value, sum_
-from facula.ops.registry import F, composite, op
+from facula.ops.registry import F, Primitive, composite, op
 
 NN = ("torch", "nn.functional")
 
@@ -362,17 +362,43 @@ def _max_pool(x, **p):
     return max_(_pool(x, p).windows(x, _lowest(x.dtype)), dims=_window_dims(x, p["rank"]))
 
 
-def _scatter_windows(g, x, index, rank):
-    """Add values at flat spatial positions, plane by plane."""
+def _max_pool_gradient_meaning(np, g, x, *, rank, kernel, stride, padding, dilation, ceil_mode):
+    """Windows in order, elements of each in order: the first largest takes the gradient."""
+    y = np.zeros_like(x)
     lead = x.ndim - rank
+    for place in np.ndindex(*g.shape):
+        best, at = None, None
+        for taps in np.ndindex(*kernel):
+            where = tuple(
+                q * s - p + t * d
+                for q, s, p, t, d in zip(place[lead:], stride, padding, taps, dilation)
+            )
+            if not all(0 <= w < n for w, n in zip(where, x.shape[lead:])):
+                continue
+            value = x[(*place[:lead], *where)]
+            if at is None or value > best or (value != value and best == best):
+                best, at = value, (*place[:lead], *where)
+        y[at] += g[place]
+    return y
+
+
+def _max_pool_gradient_gradient(gg, y, g, x, **p):
+    lead = x.ndim - p["rank"]
+    index = _max_pool_indices(x, p, _pool(x, p))
     planes = (*x.shape[:lead], -1)
-    zero = F.zeros_of(F.reshape(x, planes).shape, x.dtype)
-    y = F.scatter_add(zero, lead, F.reshape(index, planes), F.reshape(g, planes))
-    return F.reshape(y, tuple(x.shape))
+    picked = F.gather(F.reshape(gg, planes), lead, F.reshape(index, planes))
+    return (F.reshape(picked, tuple(g.shape)), None)
+
+
+#: (g, x) -> the gradient of ``max_pool`` in x; g is that of its result.
+max_pool_gradient_ = Primitive(
+    "max_pool_gradient", "opaque", lambda g, x, **p: [(x.dtype, x.shape)],
+    _max_pool_gradient_meaning, _max_pool_gradient_gradient,
+)  # fmt: skip
 
 
 def _max_pool_gradient(g, y, x, **p):
-    return (_scatter_windows(g, x, _max_pool_indices(x, p, _pool(x, p)), p["rank"]),)
+    return (max_pool_gradient_(g, x, **p),)
 
 
 max_pool_ = composite("max_pool", _max_pool, _max_pool_gradient)
