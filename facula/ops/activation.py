@@ -148,7 +148,7 @@ def hardswish(input: Value, inplace=False):
     return input * F.clamp(input + 3.0, 0.0, 6.0) / 6.0
 
 
-@op(inplace=True, spaces=NN)
+@op(inplace=True, spaces=NN, samples=lambda make: [((make(3, 5), 0.5, -1.0), {})])
 def threshold(input: Value, threshold: Scalar, value: Scalar, inplace=False):
     """``input`` where above ``threshold``, else ``value``."""
     return F.where(F.gt(input, threshold), input, value)

@@ -9,7 +9,16 @@ from facula.ops.promote import as_value, to, together
 from facula.ops.registry import F, Scalar, op
 
 
-@op(inplace=True, out=True, aliases=("clip",))
+@op(
+    inplace=True,
+    out=True,
+    aliases=("clip",),
+    samples=lambda make: [
+        ((make(3, 5), -1.0, 1.5), {}),
+        ((make(3, 5), make(5)), {}),
+        ((make(4),), {"max": 1}),
+    ],
+)
 def clamp(input: Value, min: Value = None, max: Value = None):  # noqa: A002
     """``input`` limited to [min, max], either of which may be left out; NaN stays NaN."""
     if min is None and max is None:
@@ -177,7 +186,7 @@ def signbit(input: Value):
     return F.lt(F.copysign(1.0, input), 0)
 
 
-@op(inplace=True, out=True)
+@op(inplace=True, out=True, samples=lambda make: [((make(3, 5), make(5, dtype=D.bool_), 2.5), {})])
 def masked_fill(input: Value, mask: Value, value: Value):
     """``input`` with ``value`` where the bool ``mask`` holds (it broadcasts)."""
     if mask.dtype is not D.bool_:
@@ -185,7 +194,7 @@ def masked_fill(input: Value, mask: Value, value: Value):
     return F.where(mask, to(as_value(value), input.dtype), input)
 
 
-@op(inplace=True, out=True)
+@op(inplace=True, out=True, domain=(0.5, 2.0))
 def float_power(input: Value, exponent: Value):
     """``input ** exponent`` in float64."""
     return F.pow(to(as_value(input), D.float64), exponent)

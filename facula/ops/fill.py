@@ -17,7 +17,7 @@ from facula.ops.registry import F, Scalar, op
 INPLACE = {"spaces": (), "inplace": True}
 
 
-@op(**INPLACE)
+@op(samples=lambda make: [((make(3, 5), 2.5), {})], **INPLACE)
 def fill(input: Value, value: Value):
     """Every element ``value``."""
     return expand_to(to(as_value(value), input.dtype), input.shape)
@@ -29,7 +29,7 @@ def zero(input: Value):
     return expand_to(to(0, input.dtype), input.shape)
 
 
-@op(**INPLACE)
+@op(samples=lambda make: [((make(7), 1.5, 0.25), {}), ((make(7), 1, 2), {})], **INPLACE)
 def count(input: Value, start: Scalar, step: Scalar):
     """``start + step * i`` for the flat position ``i``."""
     i = R.positions(shape=tuple(input.shape))
@@ -41,7 +41,7 @@ def count(input: Value, start: Scalar, step: Scalar):
     return to(to(as_value(start), D.int64) + i * to(as_value(step), D.int64), input.dtype)
 
 
-@op(**INPLACE)
+@op(samples=lambda make: [((make(7), -1.0, 2.0, 7), {})], **INPLACE)
 def between(input: Value, start: Scalar, end: Scalar, steps: Scalar):
     """``steps`` values from ``start`` to ``end``, evenly spaced, each half from its own end."""
     wide = D.float64
@@ -56,7 +56,7 @@ def between(input: Value, start: Scalar, end: Scalar, steps: Scalar):
     return to(value, input.dtype)
 
 
-@op(**INPLACE)
+@op(samples=lambda make: [((make(4, 5),), {})], **INPLACE)
 def identity(input: Value):
     """Ones on the diagonal of a matrix, zeros elsewhere."""
     i = R.positions(shape=tuple(input.shape))

@@ -246,7 +246,7 @@ def dims_same(a, b):
 
 _SCATTER_SAMPLES = {
     "samples": lambda make: [
-        ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4), make(5, 3)), {})
+        ((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4, distinct=True), make(5, 3)), {})
     ]
 }
 

@@ -141,7 +141,7 @@ def binary_cross_entropy_with_logits(
     return _reduced("binary_cross_entropy_with_logits", loss, reduction, size_average, reduce)
 
 
-@op(spaces=NN)
+@op(spaces=NN, domain=(0.1, 2.0))
 def kl_div(
     input: Value, target: Value, size_average=None, reduce=None, reduction="mean", log_target=False
 ):
@@ -222,6 +222,14 @@ def margin_ranking_loss(
 # Classification ----------------------------------------------------------------------------------
 
 
+def _plain_classes(make):
+    """As ``_classes`` for log probabilities and class targets alone."""
+    return [
+        (args, {k: v for k, v in kwargs.items() if k != "label_smoothing"})
+        for args, kwargs in _classes(make)[:5]
+    ]
+
+
 def _classes(make):
     target = make(6, dtype=D.int64, low=0, high=4)
     weight = make(4, low=0.1, high=1.0, grad=False)
@@ -255,7 +263,7 @@ def _check_classes(name, input, target):
         )
 
 
-@op(spaces=NN, samples=_classes)
+@op(spaces=NN, samples=_plain_classes)
 def nll_loss(
     input: Value,
     target: Value,
@@ -301,7 +309,7 @@ def _averaged(losses, weights, kept, how):
     return total / count
 
 
-@op(spaces=())
+@op(spaces=(), samples=lambda make: [((make(5), make(2, 3, dtype=D.int64, low=0, high=5)), {})])
 def take_at(input: Value, index: Value):
     """``input[index]`` of a vector, for an index of any shape (in range)."""
     from_ = F.index_select(input, 0, F.reshape(index, (-1,)))

@@ -258,7 +258,11 @@ def whole(op_name, sizes) -> tuple:
     return tuple(sizes)
 
 
-@op(view=True, spaces=("method",))
+@op(
+    view=True,
+    spaces=("method",),
+    samples=lambda make: [((make(3, 1), 4, 3, 5), {}), ((make(1), (2,)), {})],
+)
 def expand(input: Value, *size):
     """Repeat dimensions of size 1 (and add leading ones) without copying; -1 keeps a size."""
     size = whole("expand", size)
@@ -293,7 +297,10 @@ def expand(input: Value, *size):
     return expand_(input, shape=tuple(shape))
 
 
-@op(view=True)
+@op(
+    view=True,
+    samples=lambda make: [((make(3, 4), 2, -1), {}), ((make(6), (2, 3)), {}), ((make(1), ()), {})],
+)
 def reshape(input: Value, *shape):
     """The same elements in another shape; one size may be -1. Copies where no view exists."""
     shape = list(whole("reshape", shape))
@@ -322,7 +329,7 @@ def reshape(input: Value, *shape):
     return reshape_(input, shape=shape)
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(2, 3, 4), 2, 0, 1), {})])
 def permute(input: Value, *dims):
     """Dimensions in another order, without copying."""
     order = whole("permute", dims)
@@ -340,7 +347,7 @@ def permute(input: Value, *dims):
     return permute_(input, order=order)
 
 
-@op(view=True, aliases=("swapaxes", "swapdims"))
+@op(view=True, aliases=("swapaxes", "swapdims"), samples=lambda make: [((make(2, 3, 4), 0, 2), {})])
 def transpose(input: Value, dim0, dim1):
     """Two dimensions swapped, without copying."""
     a, b = wrap_dim("transpose", dim0, input.ndim), wrap_dim("transpose", dim1, input.ndim)
@@ -350,7 +357,7 @@ def transpose(input: Value, dim0, dim1):
     return permute_(input, order=tuple(order))
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(2, 3), 1), {})])
 def unsqueeze(input: Value, dim):
     """A dimension of size 1 inserted before ``dim``."""
     dim = wrap_dim("unsqueeze", dim, input.ndim + 1)
@@ -369,7 +376,7 @@ def squeeze(input: Value, dim=None):
     return reshape_(input, shape=tuple(n for i, n in enumerate(input.shape) if i not in drop))
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(5, 3), 0, 1, 3), {}), ((make(2, 7), 1, -4, 2), {})])
 def narrow(input: Value, dim, start, length):
     """``length`` elements from ``start`` along ``dim``, without copying."""
     if input.ndim == 0:
@@ -394,7 +401,7 @@ def narrow(input: Value, dim, start, length):
     return slice_(input, dim=dim, start=start, length=length, step=1)
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(5, 3), 0, 1), {}), ((make(2, 7), 1, -4), {})])
 def select(input: Value, dim, index):
     """The sub-tensor at ``index`` along ``dim``, which is removed; without copying."""
     if input.ndim == 0:

@@ -427,8 +427,13 @@ def binary_op(
             fail(DtypeError, name, f"expected integers or bools, got {a.dtype.name}")
         return primitive(a, b)
 
+    def integers(make):
+        pair = {"dtype": D.int32, "low": 0, "high": 9}
+        return [((make(3, 5, **pair), make(5, **pair)), {})]
+
     fn.__doc__ = doc or f"Elementwise ``{name}(input, other)`` with broadcasting and promotion."
-    return Op(fn, name, spaces, aliases, inplace=True, out=True, domain=domain)
+    samples = integers if integers_only else None
+    return Op(fn, name, spaces, aliases, inplace=True, out=True, domain=domain, samples=samples)
 
 
 mul = binary_op("mul", mul_, aliases=("multiply",))
@@ -580,7 +585,14 @@ def _power_by_squaring(a, b):
     return L.select(negative, unit, result)
 
 
-@op(out=True, spaces=("torch", "method"))
+@op(
+    out=True,
+    spaces=("torch", "method"),
+    samples=lambda make: [
+        ((make(3, 5, dtype=D.bool_), make(3, 5), make(5)), {}),
+        ((make(4, dtype=D.bool_), make(4), 0.5), {}),
+    ],
+)
 def where(condition: Value, input: Value, other: Value):
     """``input`` where ``condition`` (bool) holds, else ``other``, with broadcasting."""
     a, b = together(input, other, name="where")
@@ -633,7 +645,11 @@ def _logical(name):
 logical_and, logical_or, logical_xor = _logical("and"), _logical("or"), _logical("xor")
 
 
-@op(inplace=True, out=True)
+@op(
+    inplace=True,
+    out=True,
+    samples=lambda make: [((make(5, dtype=D.int32),), {}), ((make(5, dtype=D.bool_),), {})],
+)
 def bitwise_not(input: Value):
     """Elementwise complement of integers, not of bools."""
     if input.dtype.is_floating_point:

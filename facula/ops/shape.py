@@ -107,7 +107,7 @@ def flatten(input: Value, start_dim=0, end_dim=-1):
     return F.reshape(input, (*input.shape[:a], middle, *input.shape[b + 1 :]))
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(2, 6), 1, (2, -1)), {})])
 def unflatten(input: Value, dim, sizes):  # noqa: A002
     """One dimension as several; one of ``sizes`` may be -1."""
     dim = wrap_dim("unflatten", dim, input.ndim)
@@ -137,31 +137,31 @@ def unflatten(input: Value, dim, sizes):  # noqa: A002
     return F.reshape(input, (*input.shape[:dim], *result, *input.shape[dim + 1 :]))
 
 
-@op(view=True, spaces=("method",))
+@op(view=True, spaces=("method",), samples=lambda make: [((make(3, 4), 2, 6), {})])
 def view(input: Value, *shape):
     """The same memory in another shape (see ``reshape``; this one never copies)."""
     return F.reshape(input, *shape)
 
 
-@op(view=True, spaces=("method",))
+@op(view=True, spaces=("method",), samples=lambda make: [((make(1, 4), make(3, 4)), {})])
 def expand_as(input: Value, other: Value):
     """``input.expand(other.size())``."""
     return F.expand(input, tuple(other.shape))
 
 
-@op(view=True, spaces=("method",))
+@op(view=True, spaces=("method",), samples=lambda make: [((make(3, 4), make(2, 6)), {})])
 def view_as(input: Value, other: Value):
     """``input.view(other.size())``."""
     return F.reshape(input, tuple(other.shape))
 
 
-@op(view=True, spaces=("method",))
+@op(view=True, spaces=("method",), samples=lambda make: [((make(3, 4), make(2, 6)), {})])
 def reshape_as(input: Value, other: Value):
     """``input.reshape(other.shape)``."""
     return F.reshape(input, tuple(other.shape))
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(3, 4),), {}), ((make(3),), {})])
 def t(input: Value):
     """The transpose of a matrix; tensors of fewer dimensions as they are."""
     if input.ndim > 2:
@@ -171,7 +171,7 @@ def t(input: Value):
     return F.transpose(input, 0, 1) if input.ndim == 2 else input
 
 
-@op(view=True, aliases=("moveaxis",))
+@op(view=True, aliases=("moveaxis",), samples=lambda make: [((make(2, 3, 4), 0, 2), {})])
 def movedim(input: Value, source, destination):
     """Dimensions moved to other places, the others keeping their order."""
     source = source if isinstance(source, (tuple, list)) else (source,)
@@ -189,7 +189,7 @@ def movedim(input: Value, source, destination):
     return F.permute(input, tuple(next(rest) if d is None else d for d in order))
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(7, 2), 3), {}), ((make(2, 5), [1, 4], 1), {})])
 def split(tensor: Value, split_size_or_sections, dim=0):
     """Views of ``split_size`` along ``dim`` (the last may be smaller), or of given sizes."""
     dim = wrap_dim("split", dim, tensor.ndim)
@@ -219,7 +219,7 @@ def split(tensor: Value, split_size_or_sections, dim=0):
     return tuple(parts)
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(7, 2), 3), {})])
 def chunk(input: Value, chunks, dim=0):
     """At most ``chunks`` views of equal size along ``dim``."""
     if chunks <= 0:
@@ -230,7 +230,7 @@ def chunk(input: Value, chunks, dim=0):
     return F.split(input, size, dim) if not size == 0 else F.split(input, [0] * chunks, dim)
 
 
-@op(view=True)
+@op(view=True, samples=lambda make: [((make(3, 4), 1), {})])
 def unbind(input: Value, dim=0):
     """The slices along ``dim``, which is removed."""
     dim = wrap_dim("unbind", dim, input.ndim)

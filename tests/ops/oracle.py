@@ -16,9 +16,10 @@ from facula.ir.program import Program
 class Spec:
     """An input: a shape, a dtype, an interval to draw from, and whether it is differentiated."""
 
-    def __init__(self, *shape, dtype=None, low=None, high=None, grad=True, distinct=False):
+    def __init__(self, *shape, dtype=None, low=None, high=None, grad=True, distinct=False,
+                 ordered=False):  # fmt: skip
         self.shape, self.dtype, self.low, self.high = shape, dtype, low, high
-        self.grad, self.distinct = grad, distinct
+        self.grad, self.distinct, self.ordered = grad, distinct, ordered
 
     def array(self, rng, dtype, domain):
         """Numbers as a NumPy array; ``dtype`` and ``domain`` hold where the spec is silent."""
@@ -29,13 +30,20 @@ class Spec:
             return rng.integers(0, 2, self.shape).astype(bool)
         if not d.is_floating_point:
             low = max(low, 0) if d is D.uint8 else low
+            if self.distinct:  # along the last dimension no number twice
+                rows = int(np.prod(self.shape[:-1]))
+                picked = [
+                    rng.permutation(np.arange(low, high))[: self.shape[-1]] for _ in range(rows)
+                ]
+                return np.asarray(picked).reshape(self.shape).astype(d.name)
             return rng.integers(int(low), max(int(high), int(low) + 1), self.shape).astype(d.name)
         count = int(np.prod(self.shape))
         if self.distinct:
             values = rng.permutation(count) / max(count, 1) * (high - low) + low
         else:
             values = rng.uniform(low, high, count)
-        return np.asarray(values).reshape(self.shape).astype(d.name)
+        values = np.asarray(values).reshape(self.shape).astype(d.name)
+        return np.sort(values, -1) if self.ordered else values
 
 
 def samples(op):
@@ -43,7 +51,8 @@ def samples(op):
     if op.samples is not None:
         return list(op.samples(Spec))
     required = [
-        p for p in op.signature.parameters.values()
+        p
+        for p in op.signature.parameters.values()
         if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
     ]
     tensors = [p for p in required if "Value" in str(p.annotation)]

@@ -98,13 +98,18 @@ def test_integers_are_their_meaning_or_refused(op, dtype):
 
 @pytest.mark.parametrize("op", TESTED, ids=names(TESTED))
 def test_strides_do_not_matter(op):
-    """Transposed, stepped and expanded inputs give the same bits as contiguous ones."""
+    """Transposed and stepped inputs give what contiguous ones give.
+
+    Sums over several dimensions may run in another order where they cannot be merged.
+    """
     for k, sample in enumerate(samples(op)[:3]):
         args, kwargs = drawn(op, sample, D.float32, k)
         plain = leaves(function_of(op)(*tensors(args), **tensors(kwargs)))
-        strided = leaves(function_of(op)(*map_tensors(args, awkward), **map_tensors(kwargs, awkward)))
+        strided = leaves(
+            function_of(op)(*map_tensors(args, awkward), **map_tensors(kwargs, awkward))
+        )
         for a, b in zip(plain, strided):
-            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=op.name)
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=3e-6, atol=1e-6, err_msg=op.name)
 
 
 def awkward(array):
