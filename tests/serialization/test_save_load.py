@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 
 import pytest
 
+from facula import nn
 from facula.base import dtypes
 from facula.base.device import device
 from facula.nn.parameter import Buffer, Parameter
@@ -306,6 +307,22 @@ def test_objects_with_state(empty_list):
     with safe_globals([Slotted, WithState]):
         assert through(slotted).a.tolist() == [1, 1]
         assert through(WithState(3)).rate == 6
+
+
+def test_a_whole_module(empty_list):
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    file = io.BytesIO()
+    save(model, file)
+    file.seek(0)
+    with pytest.raises(UnpicklingError, match="Sequential"):
+        load(file)
+    file.seek(0)
+    with safe_globals([nn.Sequential, nn.Linear, nn.ReLU]):
+        again = load(file)
+    assert again(ones(1, 2)).tolist() == model(ones(1, 2)).tolist()
+    fresh = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    fresh.load_state_dict(through(model.state_dict()))
+    assert fresh(ones(1, 2)).tolist() == model(ones(1, 2)).tolist()
 
 
 def test_copies():
