@@ -9,7 +9,7 @@ from facula.compiler.simplify import same_shape
 from facula.compiler.views import Place, is_zero, resolve
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import conv, conv_weight, matmul, pool, scan, scatter
+from facula.kernels import conv, conv_weight, matmul, pool, scan, scatter, sort
 from facula.ops.movement import contiguous_strides
 
 
@@ -151,7 +151,8 @@ def _max_pool_gradient(node, operands, results, temp):
 _scan_kernel = functools.lru_cache(maxsize=None)(scan.build)
 
 
-def _scan(node, operands, results, temp):
+def _along(node, operands, results, temp, names, kernel_of):
+    """A call over the lines along ``dim`` of a contiguous x; ``kernel_of(sizes)`` is its kernel."""
     (x,), (value,), dim = operands, node.inputs, node.params["dim"]
     calls = []
     if not same_shape(x.strides, contiguous_strides(value.shape)):
@@ -160,13 +161,31 @@ def _scan(node, operands, results, temp):
         x = target
     inner = dims.product(value.shape[dim + 1 :])
     bindings = _sizes(outer=dims.product(value.shape[:dim]), n=value.shape[dim], inner=inner)
-    bindings.update(zip(("x", "y", "index"), map(C.memory, (x, *results))))
+    bindings.update(zip(names, map(C.memory, (x, *results))))
 
     def select(values, machine):
-        return _scan_kernel(node.op.name, x.dtype, values["inner"] > 4), {}
+        return kernel_of(values), {}
 
     calls.append(C.selected(select, bindings, (x,), results))
     return calls
+
+
+def _scan(node, operands, results, temp):
+    def kernel_of(sizes):
+        return _scan_kernel(node.op.name, operands[0].dtype, sizes["inner"] > 4)
+
+    return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
+
+
+_sort_kernel = functools.lru_cache(maxsize=None)(sort.build)
+
+
+def _sort(node, operands, results, temp):
+    def kernel_of(sizes):
+        descending, method = node.params["descending"], sort.choose(sizes["n"])
+        return _sort_kernel(operands[0].dtype, descending, method)
+
+    return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
 
 # Joining ----------------------------------------------------------------------------------------
@@ -254,6 +273,7 @@ def _index_put(node, operands, results, temp):
 
 
 LOWERINGS: dict = {
+    "sort": _sort,
     "matmul": _matmul,
     "cat": _cat,
     "scatter": _scatter,
