@@ -9,19 +9,22 @@ import zlib
 
 import numpy as np
 import pytest
+from oracle import leaves, map_specs, meaning, samples
 
 import facula
 from facula.base import dtypes as D
 from facula.ops import OPS
 from facula.tensor import engine
 from facula.tensor.functions import function_of
-from oracle import leaves, map_specs, meaning, samples
 
 TESTED = [op for op in OPS.values() if not op.random and samples(op)]
 #: The meaning's values are in float64 where the kernel rounds after every op: units of the last
 #: place allowed per op, by dtype; composites of many ops get more.
 TOLERANCE = {D.float32: (3e-5, 3e-6), D.float64: (1e-9, 1e-11), D.float16: (3e-2, 3e-3),
              D.bfloat16: (2e-1, 3e-2)}  # fmt: skip
+
+
+REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)
 
 
 def rng_of(op, more=""):
@@ -48,7 +51,7 @@ def drawn(op, sample, dtype, more=""):
 
 
 def check(op, got, want, dtype):
-    got = [g for g in leaves(got)]
+    got = leaves(got)
     assert len(got) == len(want), f"{op.name}: {len(got)} results, expected {len(want)}"
     rtol, atol = TOLERANCE.get(dtype, (0, 0))
     for g, w in zip(got, want):
@@ -72,8 +75,25 @@ def names(ops):
 def test_forward_is_its_meaning(op, dtype):
     for k, sample in enumerate(samples(op)):
         args, kwargs = drawn(op, sample, dtype, k)
-        got = function_of(op)(*tensors(args), **tensors(kwargs))
-        check(op, got, meaning(op, args, kwargs), dtype)
+        agree(op, args, kwargs, dtype)
+
+
+def agree(op, args, kwargs, dtype):
+    """The op gives what it means, or refuses what its trace refuses."""
+    try:
+        want = meaning(op, args, kwargs)
+    except REFUSALS:
+        with pytest.raises(REFUSALS):
+            function_of(op)(*tensors(args), **tensors(kwargs))
+        return
+    check(op, function_of(op)(*tensors(args), **tensors(kwargs)), want, dtype)
+
+
+def positive(a, dtype):
+    """At least 1, so that divisors are not 0 (bools stay)."""
+    if not isinstance(a, np.ndarray) or dtype is D.bool_:
+        return a
+    return np.asarray(np.maximum(a, 1))
 
 
 ANY_DTYPE = [op for op in TESTED if op.samples is None]
@@ -84,16 +104,8 @@ ANY_DTYPE = [op for op in TESTED if op.samples is None]
 def test_integers_are_their_meaning_or_refused(op, dtype):
     for k, sample in enumerate(samples(op)[:2]):
         args, kwargs = drawn(op, sample, dtype, k)
-        args = tuple(np.maximum(a, 1) if isinstance(a, np.ndarray) and dtype is not D.bool_ else a
-                     for a in args)  # fmt: skip
-        try:
-            want = meaning(op, args, kwargs)
-        except (RuntimeError, TypeError, ValueError):
-            with pytest.raises((RuntimeError, TypeError, ValueError)):
-                function_of(op)(*tensors(args), **tensors(kwargs))
-            continue
-        got = function_of(op)(*tensors(args), **tensors(kwargs))
-        check(op, got, want, D.float32)
+        args = tuple(positive(a, dtype) for a in args)
+        agree(op, args, kwargs, D.float32)
 
 
 @pytest.mark.parametrize("op", TESTED, ids=names(TESTED))
@@ -102,7 +114,7 @@ def test_strides_do_not_matter(op):
 
     Sums over several dimensions may run in another order where they cannot be merged.
     """
-    for k, sample in enumerate(samples(op)[:3]):
+    for k, sample in enumerate(samples(op)[:2]):
         args, kwargs = drawn(op, sample, D.float32, k)
         plain = leaves(function_of(op)(*tensors(args), **tensors(kwargs)))
         strided = leaves(
@@ -192,13 +204,14 @@ def test_in_place_has_the_same_bits(op):
         args, kwargs = drawn(op, sample, D.float32, k)
         want = function_of(op)(*tensors(args), **tensors(kwargs))
         fresh = tensors(tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in args))
-        if want.shape != fresh[0].shape or want.dtype is not fresh[0].dtype:
+        if want.shape != fresh[0].shape or want.dtype.category > fresh[0].dtype.category:
             with pytest.raises(RuntimeError):
                 function_of(op, "self")(*fresh, **tensors(kwargs))
             continue
         before = fresh[0].data_ptr()
         got = function_of(op, "self")(*fresh, **tensors(kwargs))
         assert got is fresh[0] and got.data_ptr() == before
+        want = want.to(got.dtype)
         np.testing.assert_array_equal(got.numpy(), want.numpy(), err_msg=op.name)
 
 
