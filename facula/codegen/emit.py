@@ -72,7 +72,7 @@ class Emitter:
     Attributes:
         vars, aliases, buffers: what names stand for; index expressions of Lets by alias.
         locals: the registers that hold a local now, a list.
-        lanes: lanes of the vector loop around, or 0.
+        lanes: lanes of the vector loop around, or 0; ``along`` is its variable.
         mask, left: its lanes that count, and their number if they are the first; None if all.
         accumulators: in a reducing vector loop, the local that stands for each reduced one.
         tid: the number of the thread.
@@ -84,7 +84,7 @@ class Emitter:
         self.w = Writer(module)
         self.vars, self.aliases, self.buffers, self.locals = {}, {}, {}, {}
         self.lanes, self.varying, self.accumulators = 0, (), {}
-        self.mask = self.left = None
+        self.mask = self.left = self.along = None
         self.tid = _ZERO
         self.status = self.thread_stride = None
         self.captured = {}

@@ -31,6 +31,19 @@ def post_order(e: L.Expr) -> list:
     return order
 
 
+#: What an access that is no vector counts for, in instructions.
+_SCATTERED = 8
+#: Most lanes of a loop that has to load elements one by one: longer vectors are only longer code.
+_ONE_BY_ONE = 16
+_UNKNOWN = L.Cast(L.Const(0, int64), int64)
+
+
+def _turns(s) -> int:
+    """How often an unrolled loop repeats its body after the first time."""
+    known = isinstance(s.lo, L.Const) and isinstance(s.hi, L.Const)
+    return max(s.hi.value - s.lo.value - 1, 0) if known else 4
+
+
 class Facts:
     """Of a body: locals assigned and declared, buffers stored to, whether it checks or reduces."""
 
@@ -105,7 +118,8 @@ class VectorFacts:
         facts = analysis.of(loop.body)
         self.varying = {loop.var}
         self.reductions, self.tiles = {}, {}
-        self._declared = facts.declared
+        self._declared, self._var, self._lets = facts.declared, loop.var, {}
+        self._target, self._most = analysis.target, REDUCTION_BYTES
         known = -1
         while known != len(self.varying):  # Locals carry variation around serial loops.
             known = len(self.varying)
@@ -116,12 +130,13 @@ class VectorFacts:
         self.lanes = (
             REDUCTION_BYTES // self.itemsize
             if self.reductions
-            else analysis.target.lanes(self.itemsize)
+            else min(analysis.target.lanes(self.itemsize), self._most)
         )
 
     def _body(self, body):
         for s in body:
             if isinstance(s, L.Let):
+                self._lets[s.var] = s.value
                 if self._value(s.value):
                     self.varying.add(s.var)
             elif isinstance(s, L.Declare):
@@ -149,7 +164,7 @@ class VectorFacts:
                 before = self.cost
                 self._body(s.body)
                 if s.kind == "unroll":
-                    self.cost += (self.cost - before) * max(s.hi.value - s.lo.value - 1, 0)
+                    self.cost += (self.cost - before) * _turns(s)
 
     def _widest(self, d):
         self.itemsize = max(self.itemsize, d.itemsize)
@@ -168,6 +183,29 @@ class VectorFacts:
         if e.mask is not None:
             self._value(e.mask)
         self._index(e.index)
+        if self._stride(e.index) not in (0, 1, -1):
+            self.cost += _SCATTERED
+            if not self._target.gathers(e.buffer.dtype.itemsize):
+                self._most = _ONE_BY_ONE
+
+    def _stride(self, e):
+        """What an index grows by from lane to lane, None if that is no constant."""
+        if not self._varies(e):
+            return 0
+        if isinstance(e, L.Var):
+            return 1 if e is self._var else self._stride(self._lets.get(e, _UNKNOWN))
+        if not isinstance(e, L.Op) or e.name not in ("add", "sub", "mul"):
+            return None
+        a, b = e.args
+        if e.name == "mul":
+            if isinstance(a, L.Const):
+                a, b = b, a
+            stride = self._stride(a) if isinstance(b, L.Const) else None
+            return None if stride is None else stride * b.value
+        x, y = self._stride(a), self._stride(b)
+        if x is None or y is None:
+            return None
+        return x + y if e.name == "add" else x - y
 
     def _index(self, e):
         """Indices are no data, but what they load is."""

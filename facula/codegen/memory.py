@@ -96,7 +96,8 @@ def _distribute(em, a, b, scale, index, memo):
     """``(x + y) * size`` as two terms, if x and y belong to different loops."""
     for x, y in ((a, b), (b, a)):
         x = em.aliases.get(x, x)
-        if not (isinstance(x, L.Op) and x.name in ("add", "sub", "mul")):
+        along = isinstance(x, L.Var) and x is em.along
+        if not along and not (isinstance(x, L.Op) and x.name in ("add", "sub", "mul")):
             continue
         factor = em.value(y, memo)
         if factor.lanes:
@@ -235,14 +236,33 @@ def _load_vector(em, e, index, mask, memo):
     else:
         pointer = address(em, e.buffer, index, index.offset)
         pointers = _spread(em, e.buffer, index, pointer, lanes)
-        active = active or splat(constant(True, bool_), lanes)
-        v = _masked(w, "gather", e.buffer, lanes, pointers, active)
+        if em.target.gathers(d.itemsize):
+            active = active or splat(constant(True, bool_), lanes)
+            v = _masked(w, "gather", e.buffer, lanes, pointers, active)
+        else:
+            v = _load_each(em, e.buffer, pointers, active)
     if mask is None:
         return v
     other = em.value(e.other, memo)
     if other.const == 0 and str(other.const)[0] != "-":
         return v  # Masked-off lanes were given zeros.
     return w.choose(mask, v, widen(w, other, lanes))
+
+
+def _load_each(em, buffer, pointers, active):
+    """A gather of single loads; lanes that do not count read zeros."""
+    w, d, lanes = em.w, buffer.dtype, pointers.lanes
+    if active is not None:
+        zeros = widen(w, em.module.zeros(), lanes)
+        pointers = w.choose(active, pointers, zeros)
+    element = BYTE if d is bool_ else d
+    v = Value("poison", element, lanes, 0)
+    for lane in range(lanes):
+        p = w.pure(f"extractelement {pointers.typed}, i64 {lane}", PTR, 0, pointers)
+        text = f"load {MEMORY[d]}, ptr {p.text}, align {d.itemsize}"
+        x = w.read(text, element, 0, buffer, p)
+        v = w.pure(f"insertelement {v.typed}, {x.typed}, i64 {lane}", element, lanes, v, x)
+    return v if d is not bool_ else _to_bool(w, v)
 
 
 def _copies(em, d, mask, stride):

@@ -36,6 +36,10 @@ class Target:
             return False
         return self.vector_bytes == 64 or (self.vector_bytes == 32 and itemsize >= 4)
 
+    def gathers(self, itemsize: int) -> bool:
+        """Whether elements of that size are loaded from many addresses by one instruction."""
+        return self.arch == "x86" and self.vector_bytes > 16 and itemsize >= 4
+
     @property
     def converts_half(self) -> bool:
         """Whether there are instructions between float16 and float32."""

@@ -89,7 +89,7 @@ def loop(em, s):
         raise ValueError("loops: a vector loop inside of another")
     facts = em.analysis.vector(s)
     lo, hi = em.evaluate(s.lo), em.evaluate(s.hi)
-    em.lanes, em.varying = facts.lanes, facts.varying
+    em.lanes, em.varying, em.along = facts.lanes, facts.varying, s.var
     sums = {x: _Sum(em, x, op) for x, op in facts.reductions.items()}
     count = hi.const - lo.const if None not in (hi.const, lo.const) else None
     if count is not None and (facts.tiles or count <= _UNROLLED * facts.lanes):
