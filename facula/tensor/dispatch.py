@@ -9,6 +9,7 @@ are symbols), executable compiled (or found), plan bound to the sizes.
 from __future__ import annotations
 
 import threading
+import weakref
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
@@ -29,6 +30,7 @@ MAX_PLANS = 20_000
 MAX_TRACES = 4_000
 
 _tables: list[dict] = []
+_sites: list[weakref.ref] = []
 _counts = {"plans": 0, "traces": 0}
 
 
@@ -39,9 +41,17 @@ def table() -> dict:
     return new
 
 
+def _every_table() -> list[dict]:
+    """All caches: those of sites that are still in use, and the tables made apart."""
+    sites = [(r, r()) for r in _sites]
+    _sites[:] = [r for r, site in sites if site is not None]
+    own = [t for _, site in sites if site is not None for t in (site.rows, site.traces)]
+    return [*_tables, *own]
+
+
 def forget() -> None:
     """Empty all caches of plans and traces, as after a change of the default dtype."""
-    for one in _tables:
+    for one in _every_table():
         one.clear()
     _counts.update(plans=0, traces=0)
 
@@ -54,18 +64,20 @@ class _Capture(threading.local):
 capture = _Capture()
 
 
-def hide_plans() -> list[dict]:
+def hide_plans() -> list:
     """Empty all caches for a while, so that every call is seen; returns what was in them."""
-    hidden = [dict(one) for one in _tables]
-    for one in _tables:
+    tables = _every_table()
+    hidden = [(one, dict(one)) for one in tables]
+    for one in tables:
         one.clear()
     return hidden
 
 
 def restore_plans(hidden) -> None:
     """Undo :func:`hide_plans`."""
-    for one, content in zip(_tables, hidden):
+    for one in _every_table():
         one.clear()
+    for one, content in hidden:
         one.update(content)
 
 
@@ -186,7 +198,8 @@ class Site:
         self.name, self.fn, self.into, self.view, self.random = name, fn, into, view, random
         self.parameters = list(parameters)
         self.slots = [i for i, p in enumerate(self.parameters) if p.name in dynamic]
-        self.rows, self.traces = table(), table()
+        self.rows, self.traces = {}, {}
+        _sites.append(weakref.ref(self))
 
     def arguments(self, args):
         """``fn``'s (args, kwargs) of a list of arguments in the order of the parameters.
@@ -353,13 +366,15 @@ def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
     program = variant.routine.program
     back.outputs = [_output_meta(v, symbols) for v in program.outputs]
     cell: list = [None, None]
+    # The tensors at hand must not live as long as the plan.
+    constants = [None if i in site.slots else a for i, a in enumerate(args)]
 
     def other(state, *now):
         """The call with recording off, or with extras."""
         if state is not False:
             return with_extras(state, cell[1], now)
         if cell[0] is None:
-            given = list(args)
+            given = list(constants)
             for i, a in zip(site.slots, now):
                 given[i] = a
             cell[0] = site.plan(given, recording=False)
@@ -522,7 +537,7 @@ def span(x) -> tuple[int, int]:
 
 # Primitives -----------------------------------------------------------------------------------
 
-_primitive_sites: dict = {}
+_primitive_sites: dict = table()
 
 
 def call_primitive(primitive: Primitive, inputs, params):
@@ -534,8 +549,6 @@ def call_primitive(primitive: Primitive, inputs, params):
     key = (primitive.name, len(inputs), static_key(params))
     site = _primitive_sites.get(key)
     if site is None:
-        if len(_primitive_sites) > MAX_TRACES:
-            _primitive_sites.clear()
         site = _primitive_sites[key] = _primitive_site(primitive, len(inputs), params)
     key = tuple(map(key_of, inputs))
     plan = site.rows.get(key)

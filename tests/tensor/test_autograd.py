@@ -11,6 +11,7 @@ import pytest
 
 import facula.tensor as ft
 from facula.ops import F
+from facula.runtime.storage import memory_stats
 from facula.tensor import dispatch, engine, meta
 
 
@@ -241,6 +242,19 @@ def test_ragged_shapes_leave_nothing_behind():
     dispatch.forget()
     gc.collect()
     assert len(meta._table) < 200
+
+
+def test_plans_do_not_hold_the_tensors_they_were_made_for():
+    gc.collect()
+    before = memory_stats()["allocated_bytes.all.current"]
+    for n in range(1000, 1060):
+        x = ft.from_numpy(np.ones(n)).clone().requires_grad_()
+        (x.exp() * x).mean().backward()
+        x.detach().mul_(2.0)
+        x.reshape(1, n).expand(2, n).sum()
+    del x
+    gc.collect()
+    assert memory_stats()["allocated_bytes.all.current"] - before < 1000
 
 
 def test_threads_have_modes_of_their_own_and_share_leaves():
