@@ -102,6 +102,10 @@ def inverse_of_erf(w):
     return mp.erfinv(x) / x
 
 
+def erfc_root(a):
+    return mp.erfc(a) ** 0.25
+
+
 def near_zero(centre):
     return lambda u: inverse_of_erf(u + centre)
 
@@ -170,8 +174,8 @@ POLYNOMIALS = {
                 lambda z: z**2, 0, 8),
     "erf": (root(lambda a: mp.erf(a) / a - 1), 1e-20, 1, root(lambda a: a / mp.erf(a)), 7, 13),
     # The fourth root of erfc, which is so flat that its errors hardly matter.
-    "erfc_root": (lambda a: mp.erfc(a) ** 0.25, 1, 3.92,
-                  lambda a: 4 * mp.erfc(a) ** 0.75 / mp.erf(a), 10, 0),
+    "erfc_root": (erfc_root, 1, 3.92, lambda a: 4 * erfc_root(a) ** 3 / mp.erf(a), 10, 0),
+    "erfc_root_": (erfc_root, 1, 5.93, lambda a: 4 * erfc_root(a) ** 3 / mp.erf(a), 0, 24),
     "erfc": (scaled_erfc, at_centre(1), at_centre(10.1), lambda t: 1 / scaled_erfc(t), 11, 0),
     "erfc_": (scaled_erfc, at_centre(1), at_centre(27.3), lambda t: 1 / scaled_erfc(t), 0, 24),
     "sinh": (root(lambda r: (mp.sinh(r) - r) / r**3), 1e-20, H**2,

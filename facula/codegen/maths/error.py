@@ -49,12 +49,8 @@ def erfc(x):
 
 def erf(x):
     """One polynomial up to 1, and from there what erfc leaves of 1."""
-    fmt = format_of(x)
     a = absolute(x)
-    if fmt.bits == 32:
-        large = saturating(a, "ERFC_ROOT", 3.92)
-    else:
-        large = 1.0 - erfc_positive(at_most(a, 6.0))
+    large = saturating(a, "ERFC_ROOT", {32: 3.92, 64: 5.93}[format_of(x).bits])
     return copysign(L.select(a < 1.0, L.fma(erf_excess(x), x, x), large), x)
 
 

@@ -128,7 +128,7 @@ def saturating(a, table, top):
     The fourth root of what is missing to 1 is so flat that a short polynomial meets it, and the
     errors of that hardly show in the result.
     """
-    p = horner(at_most(a, top), format_of(a).table(table))
+    p = polynomial(at_most(a, top), format_of(a).table(table))
     p = p * p
     return L.fma(-p, p, 1.0)
 
