@@ -10,7 +10,8 @@ sums are added in order; nothing depends on the number of threads or on the batc
 2. Threads take pieces of the output: an image, a group, some rows and columns. The input that a
    piece needs is copied with its padding to where a tile's pixels lie side by side: with a stride
    of 2, even and odd columns apart.
-3. Tiles of pixels by channels are summed over the table, transposed in registers and stored.
+3. Tiles of pixels by channels are summed over the table, transposed in registers and stored. If a
+   group has but a few output channels, vectors run along the columns instead.
 
 The gradient with respect to the input is such a convolution too: of the output's gradient, with
 the weights flipped and their channels exchanged. With a stride it is several, one for each
@@ -46,6 +47,8 @@ SIZES = (
 CUTS = ("row_cut", "column_cut")
 #: Elements of a piece's input that stay in the second-level cache.
 _PIECE = 1 << 17
+#: Up to so many output channels of a group vectors run along the columns.
+_FEW = 4
 
 
 class Form(NamedTuple):
@@ -57,7 +60,7 @@ class Form(NamedTuple):
         flat: whether a channel's weights lie in the order of the terms, close together.
         strided: whether the convolution's last stride may be other than 1.
         y_unit: whether y's last stride is 1.
-        vectors: of output channels in a tile, 1 or 2.
+        vectors: of output channels in a tile, 1 or 2; 0 for few channels, taken one by one.
         vector_bytes: 16, 32 or 64.
     """
 
@@ -114,9 +117,12 @@ class _Convolution(Windows):
         k0, k1, k2 = self.three("kernel")
         self.depth = size["c"] * k0 * k1 * k2
         self.padded = tiles.round_up(self.depth, shape.lanes)
-        self.panels = L.idiv_ceil(size["o"], shape.width)
-        panels = size["groups"] * self.panels * shape.width * self.padded
+        self.width = shape.width or 1
+        self.panels = L.idiv_ceil(size["o"], self.width)
+        panels = size["groups"] * self.panels * self.width * self.padded
         self.weights = k.scratch("weights", self.sum, panels)
+        if not self.form.vectors:
+            return
         more = L.minimum((self.depth - 1) // K_BLOCK, 1)
         self.columns = tiles.round_up(size["column_cut"], shape.height)
         partial = size["row_cut"] * self.columns * shape.width * more
@@ -126,7 +132,7 @@ class _Convolution(Windows):
 
     def kernel(self) -> L.Kernel:
         # What comes up again and again is computed once.
-        for name in ("depth", "padded", "panels", "columns"):
+        for name in ("depth", "padded", "panels"):
             setattr(self, name, self.k.let(getattr(self, name), name))
         self.fill_offsets(self.size["c"])
         self._pack_weights()
@@ -134,7 +140,7 @@ class _Convolution(Windows):
         return self.k.kernel()
 
     def _pack_weights(self):
-        k, size, width = self.k, self.size, self.shape.width
+        k, size, width = self.k, self.size, self.width
         with k.parallel(0, size["groups"] * self.panels) as p:
             first = k.let((p % self.panels) * width, "o")
             base = k.let(size["w_base"] + (p // self.panels) * size["w_group"], "base")
@@ -159,7 +165,7 @@ class _Convolution(Windows):
             self.terms(size["c"], write)
 
     def _pieces(self):
-        k, size, shape = self.k, self.size, self.shape
+        k, size = self.k, self.size
         rows, columns = size["row_cut"], size["column_cut"]
         out0, out1, out2 = self.three("out")
         down = k.let(L.idiv_ceil(out1, rows), "down")
@@ -174,15 +180,46 @@ class _Convolution(Windows):
             high = k.let(L.minimum(out1 - q1, rows), "high")
             wide = k.let(L.minimum(out2 - q2, columns), "wide")
             self.copy_input(rest, group * size["c"], size["c"], q0, q1, q2)
-            with k.serial(0, self.panels) as p:
-                at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
-                o0 = k.let(p * shape.width, "o")
-                with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
-                    count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-                    with k.serial(0, high) as r, k.serial(0, wide, shape.height) as j:
-                        left = k.let(wide - j, "left")
-                        place = rest, group, o0, q0, q1 + r, q2 + j
-                        self._tile(at, k0, count, r, j, left, place, shape.heights)
+            place = rest, group, q0, q1, q2
+            if self.form.vectors:
+                self._panels_of_channels(place, high, wide)
+            else:
+                self._channels_one_by_one(place, high, wide)
+
+    def _place(self, n, o, q0, q1, q2):
+        """Where in y the row of an element begins, and from column to column."""
+        size = self.size
+        step = 1 if self.form.y_unit else size["y_2"]
+        row = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"]
+        return self.k.let(size["y_base"] + row + q2 * step, "to"), step
+
+    def _channels_one_by_one(self, place, high, wide):
+        k, size = self.k, self.size
+        n, group, q0, q1, q2 = place
+        with k.serial(0, size["o"]) as i, k.serial(0, high) as r:
+            o = k.let(group * size["o"] + i, "channel")
+            weights, base = o * self.padded, r * size["stride1"] * self.row
+            to, step = self._place(n, o, q0, q1 + r, q2)
+            with k.vector(0, wide) as j:
+                acc = k.local(self.sum, 0, name="acc")
+                with k.serial(0, self.depth) as term:
+                    element = self.piece[base + self.offsets[term] + j]
+                    k.assign(acc, L.fma(self.weights[weights + term], element, acc.get()))
+                value = self.finish(acc.get(), (n, o, q0, q1 + r, q2 + j))
+                k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
+
+    def _panels_of_channels(self, place, high, wide):
+        k, shape = self.k, self.shape
+        n, group, q0, q1, q2 = place
+        with k.serial(0, self.panels) as p:
+            at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
+            o0 = k.let(p * shape.width, "o")
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                with k.serial(0, high) as r, k.serial(0, wide, shape.height) as j:
+                    left = k.let(wide - j, "left")
+                    tile = n, group, o0, q0, q1 + r, q2 + j
+                    self._tile(at, k0, count, r, j, left, tile, shape.heights)
 
     # The tiles
 
@@ -207,7 +244,7 @@ class _Convolution(Windows):
             lambda i, kk: self.piece[base + self.offsets[k0 + kk] + i],
             lambda kk, lane: self.weights[start + kk * width + lane],
         )  # fmt: skip
-        kept = (r * self.columns + j) * width
+        kept = k.let((r * self.columns + j) * width, "kept")
 
         def over_tile(statement):
             for i in range(height):
@@ -241,9 +278,7 @@ class _Convolution(Windows):
         columns = k.let(L.minimum(left, height), "columns")
         with k.serial(0, L.minimum(size["o"] - o0, width)) as i:
             o = k.let(group * size["o"] + o0 + i, "channel")
-            step = 1 if self.form.y_unit else size["y_2"]
-            row = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"]
-            to = k.let(size["y_base"] + row + q2 * step, "to")
+            to, step = self._place(n, o, q0, q1, q2)
             with k.vector(0, columns) as j:
                 value = self.finish(self.spill[i * pitch + j], (n, o, q0, q1, q2 + j))
                 k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
@@ -382,6 +417,9 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     strided = sizes["stride2"] != 1
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     vectors = 1 if sizes["o"] <= shape.lanes else 2
+    if sizes["o"] <= _FEW and sizes["c"] * taps[0] * taps[1] * taps[2] <= K_BLOCK:
+        # The weights are then taken as they come.
+        vectors, flat = 0, False
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
     y_unit = sizes["y_2"] == 1 or sizes["out2"] == 1
     form = Form(d, x_unit, flat, strided, y_unit, vectors, vector_bytes)
