@@ -147,8 +147,7 @@ def batch_norm(
     y, mean, var = _op("batch_norm_train")(input, weight, bias, eps=eps)
     if running_mean is not None:
         _op("running", "self")(running_mean, mean, float(momentum))
-        unbiased = count / (count - 1) if count > 1 else 1.0
-        _op("running", "self")(running_var, var, float(momentum), float(unbiased))
+        _op("running", "self")(running_var, var, float(momentum))
     return y
 
 
@@ -173,14 +172,19 @@ def instance_norm(
     folded = input.reshape(1, n * c, *input.shape[2:])
     y, mean, var = _op("batch_norm_train")(folded, None, None, eps=eps)
     if running_mean is not None:
-        m = math.prod(input.shape[2:])
         _op("running", "self")(running_mean, mean.view(n, c).mean(0), float(momentum))
-        _op("running", "self")(running_var, var.view(n, c).mean(0), float(momentum), m / (m - 1))
+        _op("running", "self")(running_var, var.view(n, c).mean(0), float(momentum))
     y = y.reshape(input.shape)
     shape = (1, -1, *(1,) * (input.ndim - 2))
     if weight is not None:
         y = y * weight.view(shape)
     return y if bias is None else y + bias.view(shape)
+
+
+# Steps of recurrent layers, their input multiplied already.
+lstm_step, gru_step, rnn_tanh_step, rnn_relu_step = map(
+    _op, ("lstm_step", "gru_step", "rnn_tanh_step", "rnn_relu_step")
+)
 
 
 # Embeddings and attention -------------------------------------------------------------------------

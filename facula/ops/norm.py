@@ -118,11 +118,13 @@ def rms_norm(input: Value, normalized_shape, weight: Value = None, eps=None):
     samples=lambda make: [((make(4, 3, 5), make(3), make(3)), {}), ((make(6, 3), None, None), {})],
 )
 def batch_norm_train(input: Value, weight: Value = None, bias: Value = None, eps=1e-05):
-    """Batch norm by the batch's own statistics: (output, mean, biased variance)."""
+    """Batch norm by the batch's own statistics: (output, mean, unbiased variance)."""
     dims = (0, *range(2, input.ndim))
     y, mean, rstd = normalized_(input, dims=dims, eps=eps)
     shape = (1, -1, *(1,) * (input.ndim - 2))
     var = F.reciprocal(rstd * rstd) - eps
+    count = size_value(sizes.product(input.shape[d] for d in dims), var.dtype)
+    var = var * (count / (count - 1))
     return _affine(y, weight, bias, shape), F.stop(mean), F.stop(var)
 
 
@@ -190,9 +192,9 @@ def pad_channels(input: Value, before, after):
 
 
 @op(spaces=(), inplace=True, samples=lambda make: [((make(4), make(4), 0.1), {})])
-def running(input: Value, new: Value, momentum: Scalar, factor: Scalar = 1.0):
-    """``(1 - momentum) * input + momentum * factor * new``."""
-    return input * (1 - momentum) + new * (momentum * factor)
+def running(input: Value, new: Value, momentum: Scalar):
+    """``(1 - momentum) * input + momentum * new``."""
+    return input * (1 - momentum) + new * momentum
 
 
 # Variance and norms ------------------------------------------------------------------------------

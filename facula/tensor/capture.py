@@ -215,8 +215,10 @@ class Trace:
         if mode.grad is False:
             return False
         return any(
-            isinstance(a, Tensor) and a._meta.requires_grad
-            or isinstance(a, (list, tuple)) and self._grad(a)
+            isinstance(a, Tensor)
+            and a._meta.requires_grad
+            or isinstance(a, (list, tuple))
+            and self._grad(a)
             for a in args
         )
 
@@ -305,5 +307,3 @@ def unflatten(structure, leaves):
         return {k: unflatten(x, leaves) for k, x in zip(keys, items)}
     items = [unflatten(x, leaves) for x in rest]
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
-
-

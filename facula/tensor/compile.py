@@ -123,10 +123,9 @@ class Captured:
         return [m for module in found for m in module.modules()]
 
     def _plan(self, structure, leaves, state):
-        tensors = [x for x in leaves if isinstance(x, Tensor)]
         key = (structure, tuple(map(_general, leaves)), state)
         for entry in self.entries.setdefault(key, []):
-            if entry.holds(tensors):
+            if entry.holds(leaves):
                 return entry.plan(leaves)
         if self.count >= MOST_CAPTURES:
             raise CaptureError(f"compile: more than {MOST_CAPTURES} captures of one function")
@@ -209,6 +208,7 @@ class _Entry:
             self._collect(trace)
         self.trace = trace
         self.captured = trace.captured
+        self.order = self._order()
 
     def _collect(self, trace):
         """Program outputs: results, then the new values of what was changed in place."""
@@ -234,42 +234,40 @@ class _Entry:
         self.routine = Routine(program, into)
         self.real = len(into) - len(trace.mutated)
 
-    def holds(self, tensors) -> bool:
-        """Whether the capture is valid for tensors of these sizes."""
-        return self.routine.holds(symbols_of(tensors))
+    def holds(self, leaves) -> bool:
+        """Whether the capture is valid for arguments of these sizes."""
+        return self.routine.holds(symbols_of(self._everything(leaves)))
 
     def plan(self, leaves):
         """A function of the leaves that runs the Program for their sizes."""
-        data = [x for x in leaves if isinstance(x, Tensor) or type(x) is float]
         where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) or type(x) is float]
-        captured, program = self.captured, self.routine.program
-        order = self._order(len(data))
-        symbols = symbols_of(data)
-        drawn = dims.evaluate(self.trace.drawn, symbols)
-        everything = self._everything(data, order)
+        captured, order = self.captured, self.order
+        everything = self._everything(leaves)
+        drawn = dims.evaluate(self.trace.drawn, symbols_of(everything))
         items = [("output", j) for j in range(self.real)]
         site = _Site(self.trace.program.name, self.routine, Results(tuple, items), len(everything))
         call = site.plan(everything)
         results, structure, random_ = self.results, self.structure, self.trace.seed is not None
-        arranged = order
-        del program
 
         def run(leaves):
             given = [leaves[i] for i in where]
             if random_:
                 given += dispatch.signed(*random.default_generator.next(drawn))
-            inputs = [captured[j] if kind == "captured" else given[j] for kind, j in arranged]
+            inputs = [captured[j] if kind == "captured" else given[j] for kind, j in order]
             values = call(*inputs)
             made = iter(
-                x if not isinstance(x, tuple) or len(x) != 2 or x[0] not in ("input", "output")
-                else values[x[1]] if x[0] == "output" else inputs[x[1]]
+                x
+                if not isinstance(x, tuple) or len(x) != 2 or x[0] not in ("input", "output")
+                else values[x[1]]
+                if x[0] == "output"
+                else inputs[x[1]]
                 for x in results
             )
             return unflatten(structure, made)
 
         return run
 
-    def _order(self, count):
+    def _order(self):
         """Where each input of the Program comes from: ("given", i) or ("captured", i)."""
         entry = {id(v): k for k, v in enumerate(self.trace.entry.values())}
         order, given = [], 0
@@ -281,9 +279,10 @@ class _Entry:
                 given += 1
         return order
 
-    def _everything(self, data, order):
-        numbers = [*data, 1, 1]
-        return [self.captured[j] if kind == "captured" else numbers[j] for kind, j in order]
+    def _everything(self, leaves):
+        """The Program's inputs for these arguments; seed and offset stand as 1."""
+        data = [x for x in leaves if isinstance(x, Tensor) or type(x) is float] + [1, 1]
+        return [self.captured[j] if kind == "captured" else data[j] for kind, j in self.order]
 
 
 class _Site(dispatch.Site):
@@ -301,5 +300,3 @@ class _Site(dispatch.Site):
         s.counted = len(args)
         routine, results = self.made
         return dispatch.make_plan(self, s, routine, results, recording, args)
-
-
