@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 import sysconfig
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -196,41 +198,58 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     return args.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
-def train(run: Run, args: argparse.Namespace) -> float:
-    """Train until ``args.steps``; returns the loss on held-out text.
+@contextmanager
+def interruptible():
+    """Ctrl-C only asks for a stop, so that no step is left half done; a second one insists."""
+    asked: list[bool] = []
 
-    Ctrl-C saves and ends early.
-    """
+    def ask(signal_number, frame):
+        asked.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train_step(run: Run, batch, args: argparse.Namespace):
+    """One step of the optimizer; returns the loss before it."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.step, args)
+    loss = loss_of(run.model, *batch)
+    run.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    run.optimizer.step()
+    run.step += 1
+    return loss
+
+
+def train(run: Run, args: argparse.Namespace) -> float:
+    """Train until ``args.steps``, or until Ctrl-C; save; return the loss on held-out text."""
     train_text, test_text = load_text(args.text_bytes)
-    model, checkpoint = run.model, args.out / "checkpoint.pt"
-    context = model.config.context
+    model, context = run.model, run.model.config.context
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_text):,} bytes")
     model.train()
     start, first = time.perf_counter(), run.step
-    try:
-        while run.step < args.steps:
-            for group in run.optimizer.param_groups:
-                group["lr"] = learning_rate(run.step, args)
-            loss = loss_of(model, *sample_batch(train_text, args.batch_size, context))
-            run.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            run.optimizer.step()
-            run.step += 1
+    with interruptible() as stop_asked:
+        while run.step < args.steps and not stop_asked:
+            loss = train_step(run, sample_batch(train_text, args.batch_size, context), args)
             if run.step % args.report_every == 0 or run.step == args.steps:
-                rate = (run.step - first) * args.batch_size * context
-                rate /= time.perf_counter() - start
-                left = (args.steps - run.step) * args.batch_size * context / rate
+                seconds_a_step = (time.perf_counter() - start) / (run.step - first)
                 print(
                     f"step {run.step:5d}/{args.steps}  loss {loss.item():.3f}  "
-                    f"{rate:,.0f} bytes/s  {left:.0f} s to go",
+                    f"{args.batch_size * context / seconds_a_step:,.0f} bytes/s  "
+                    f"{(args.steps - run.step) * seconds_a_step:.0f} s to go",
                     flush=True,
                 )
-            if run.step % args.save_every == 0 or run.step == args.steps:
-                run.save(checkpoint)
-    except KeyboardInterrupt:
-        run.save(checkpoint)
-        print(f"\nstopped; saved step {run.step} in {checkpoint}, go on with --resume")
+            if run.step % args.save_every == 0:
+                run.save(args.out / "checkpoint.pt")
+        run.save(args.out / "checkpoint.pt")
+    if stop_asked:
+        print(f"stopped at step {run.step}; go on with --resume")
     held_out = evaluate(model, test_text, args.batch_size)
     print(f"loss on held-out text {held_out:.3f} ({held_out / math.log(2):.2f} bits a byte)")
     return held_out

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 
 import facula
@@ -27,6 +28,8 @@ def load_example(name: str):
             spec = importlib.util.spec_from_file_location(f"facula.examples.{name}", path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
+            # A dataclass looks its module up by name while it is being made.
+            sys.modules[spec.name] = module
             spec.loader.exec_module(module)
             return module
     raise CommandError(f"the example {name}.py is not part of this installation")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from facula.cli.demo import load_example
@@ -14,31 +16,29 @@ def gpt():
     return load_example("gpt")
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(gpt, tmp_path, capsys):
+def test_a_resumed_run_ends_where_an_unbroken_one_does(gpt, tmp_path, capsys, monkeypatch):
     whole = gpt.main([*TINY, "--out", f"{tmp_path}/whole", "--steps", "12"])
-    args = gpt.parse_arguments([*TINY, "--out", f"{tmp_path}/parts", "--steps", "12"])
-    args.out.mkdir()
-    gpt.torch.manual_seed(args.seed)
-    run = gpt.Run(args, gpt.Config(16, 32, 4, 1))
-    # Stopped as Ctrl-C would stop it: in the middle of the seventh step.
-    save, run.optimizer.step = run.optimizer.step, interrupted_after(run.optimizer.step, 6)
-    gpt.train(run, args)
-    run.optimizer.step = save
-    assert "stopped; saved step 6" in capsys.readouterr().out
-    resumed = gpt.main([*TINY, "--out", f"{tmp_path}/parts", "--steps", "12", "--resume"])
-    assert resumed == whole
+    in_parts = [*TINY, "--out", f"{tmp_path}/parts", "--steps", "12"]
+    with monkeypatch.context() as patch:
+        patch.setattr(gpt.Run, "step", InterruptAt(7), raising=False)
+        gpt.main(in_parts)
+    assert "stopped at step 7" in capsys.readouterr().out
+    assert gpt.main([*in_parts, "--resume"]) == whole
 
 
-def interrupted_after(step, times):
-    left = [times]
+class InterruptAt:
+    """A counter that sends this process Ctrl-C as it comes to a number."""
 
-    def wrapper(*arguments, **keywords):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return step(*arguments, **keywords)
+    def __init__(self, number):
+        self.number, self.value = number, 0
 
-    return wrapper
+    def __get__(self, run, owner):
+        return self.value
+
+    def __set__(self, run, value):
+        self.value = value
+        if value == self.number:
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_it_learns_and_writes(gpt, tmp_path, capsys):
