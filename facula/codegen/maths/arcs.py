@@ -12,7 +12,7 @@ from .parts import (
     constant,
     copysign,
     format_of,
-    polynomial,
+    horner,
     sqrt,
 )
 
@@ -24,7 +24,7 @@ def asin_parts(x):
     far = L.compare("gt", a, 0.5)
     square = L.select(far, L.fma(a, -0.5, 0.5), a * a)
     s = L.select(far, sqrt(square), a)
-    return s, square * s * polynomial(square, fmt.table("ASIN")), far
+    return s, square * s * horner(square, fmt.table("ASIN")), far
 
 
 def asin(x):
@@ -50,7 +50,7 @@ def atan_of_ratio(numerator, denominator):
     """atan of a ratio in [0, 1]."""
     u = numerator / denominator
     square = u * u
-    return L.fma(square * u, polynomial(square, format_of(u).table("ATAN")), u)
+    return L.fma(square * u, horner(square, format_of(u).table("ATAN")), u)
 
 
 def atan(x):

@@ -117,7 +117,7 @@ def expm1(x):
     low = -(fmt.mantissa + 3) * fmt.round(LN2)
     r, half = reduced(at_least(at_most(x, EXP_RANGE[fmt.bits][1]), low), -1)
     square = r * r
-    p = L.fma(square, polynomial(r, fmt.table("EXPM1"), square), r)
+    p = L.fma(square, horner(r, fmt.table("EXPM1")), r)
     result = L.fma(p, half, half - 0.5) * 2.0
     return L.select(absolute(x) < fmt.epsilon / 4, x, result)
 
