@@ -148,6 +148,52 @@ def _cell_samples(gates):
     return samples
 
 
+# A step takes its input already multiplied by w_ih: layers do that for all steps in one product.
+
+
+@op(
+    spaces=(),
+    samples=lambda make: [((make(3, 20), (make(3, 5), make(3, 5)), make(20, 5), make(20)), {})],
+)
+def lstm_step(projected: Value, hx: Tensors, w_hh: Value, b_hh: Value = None):
+    """One step of an LSTM: (hidden, cell), gates in the order input, forget, cell, output.
+
+    Source: Hochreiter and Schmidhuber (1997), with forget gates (Gers et al., 2000).
+    """
+    h, c = hx
+    i, f, g, o = _gates(4, projected + F.linear(h, w_hh, b_hh), c.shape[-1])
+    cell = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
+    return F.sigmoid(o) * F.tanh(cell), cell
+
+
+def _step_samples(gates):
+    n = gates * 5
+    return lambda make: [((make(3, n), make(3, 5), make(n, 5), make(n)), {})]
+
+
+@op(spaces=(), samples=_step_samples(3))
+def gru_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
+    """One step of a GRU, gates in the order reset, update, new (Cho et al., 2014)."""
+    size = hx.shape[-1]
+    ri, zi, ni = _gates(3, projected, size)
+    rh, zh, nh = _gates(3, F.linear(hx, w_hh, b_hh), size)
+    r, z = F.sigmoid(ri + rh), F.sigmoid(zi + zh)
+    n = F.tanh(ni + r * nh)
+    return (hx - n) * z + n
+
+
+@op(spaces=(), samples=_step_samples(1))
+def rnn_tanh_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
+    """``tanh(projected + w_hh h + b_hh)``."""
+    return F.tanh(projected + F.linear(hx, w_hh, b_hh))
+
+
+@op(spaces=(), samples=_step_samples(1))
+def rnn_relu_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
+    """``relu(projected + w_hh h + b_hh)``."""
+    return F.relu(projected + F.linear(hx, w_hh, b_hh))
+
+
 @op(
     spaces=("torch",),
     samples=lambda make: [
@@ -157,28 +203,16 @@ def _cell_samples(gates):
 def lstm_cell(
     input: Value, hx: Tensors, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
 ):
-    """One step of an LSTM: (hidden, cell), gates in the order input, forget, cell, output.
-
-    Source: Hochreiter and Schmidhuber (1997), with forget gates (Gers et al., 2000).
-    """
-    h, c = hx
-    a, b = F.linear(input, w_ih, b_ih), F.linear(h, w_hh, b_hh)
-    i, f, g, o = _gates(4, a + b, c.shape[-1])
-    cell = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
-    return F.sigmoid(o) * F.tanh(cell), cell
+    """One step of an LSTM: (hidden, cell); see ``lstm_step``."""
+    return lstm_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
 @op(spaces=("torch",), samples=_cell_samples(3))
 def gru_cell(
     input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
 ):
-    """One step of a GRU, gates in the order reset, update, new (Cho et al., 2014)."""
-    size = hx.shape[-1]
-    ri, zi, ni = _gates(3, F.linear(input, w_ih, b_ih), size)
-    rh, zh, nh = _gates(3, F.linear(hx, w_hh, b_hh), size)
-    r, z = F.sigmoid(ri + rh), F.sigmoid(zi + zh)
-    n = F.tanh(ni + r * nh)
-    return (hx - n) * z + n
+    """One step of a GRU; see ``gru_step``."""
+    return gru_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
 @op(spaces=("torch",), samples=_cell_samples(1))
@@ -186,7 +220,7 @@ def rnn_tanh_cell(
     input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
 ):
     """``tanh(w_ih x + b_ih + w_hh h + b_hh)``."""
-    return F.tanh(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
+    return rnn_tanh_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
 @op(spaces=("torch",), samples=_cell_samples(1))
@@ -194,7 +228,7 @@ def rnn_relu_cell(
     input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
 ):
     """``relu(w_ih x + b_ih + w_hh h + b_hh)``."""
-    return F.relu(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
+    return rnn_relu_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
 # Small linear algebra ----------------------------------------------------------------------------

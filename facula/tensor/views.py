@@ -49,6 +49,35 @@ def _pull(movement, g):
     return g
 
 
+class PartsNode(Node):
+    """Backward of a view op with several results: each cotangent in its place of one whole."""
+
+    __slots__ = ("views", "own", "outputs")
+
+    def name(self) -> str:
+        return self.views[0].title
+
+    def apply(self, gs):
+        parts = [(view, g) for view, g in zip(self.views, gs) if g is not None]
+        if mode.grad is not False and any(g._meta.requires_grad for _, g in parts):
+            return (self._recorded(parts),), ()
+        whole = tape.zeros(contiguous(self.own.shape, self.own.dtype))
+        for view, g in parts:
+            new, offset = view_through(view.chain, whole._meta, {})
+            tape.copy_(wrap(new, whole._ptr + offset, whole._storage), g)
+        return (whole,), (True,)
+
+    @staticmethod
+    def _recorded(parts):
+        """As a sum, whose terms have histories of their own."""
+        total = None
+        for view, g in parts:
+            for movement in reversed(view.chain):
+                g = _pull(movement, g)
+            total = g if total is None else total + g
+        return total
+
+
 class PlaceNode(Node):
     """Backward of :func:`place`: the slice of the cotangent."""
 
@@ -87,7 +116,8 @@ class View:
         self.offset, self.chain, self.title = offset, chain, title
         self.share = share()
 
-    def __call__(self, x) -> Tensor:
+    def __call__(self, x, node=None, number=None) -> Tensor:
+        """The view of ``x``; with a ``node``, as its result of that number."""
         recording = mode.grad is not False
         new = self.recorded if recording else self.plain
         y = self.share(x, new, self.offset)
@@ -96,7 +126,9 @@ class View:
             base = x
         y._base, y._view = base, (x._view, self.chain)
         if recording and new.dtype.kind == "f":
-            if new.requires_grad:
+            if node is not None:
+                y._grad_fn, y._output_nr = node, number
+            elif new.requires_grad:
                 y._grad_fn = node = ViewNode()
                 node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
                 node.order, node.hooks = next_order(), None
@@ -183,7 +215,32 @@ def plan(site, build, data):
     cls = results.container
     if hasattr(cls, "_fields"):
         return lambda x, *numbers: cls(*[view(x) for view in views])
-    return lambda x, *numbers: cls([view(x) for view in views])
+    if x._meta.dtype.kind != "f" or len(views) < 2 or not _are_parts(views, x._meta):
+        return lambda x, *numbers: cls([view(x) for view in views])
+    own = x._meta
+
+    def parts(x, *numbers):
+        if not own.requires_grad or mode.grad is False:
+            return cls([view(x) for view in views])
+        node = PartsNode()
+        node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
+        node.order, node.hooks = next_order(), None
+        node.views, node.own, node.outputs = views, own, len(views)
+        return cls([view(x, node, number or None) for number, view in enumerate(views)])
+
+    return parts
+
+
+def _are_parts(views, own) -> bool:
+    """Whether the views show different elements, all of them in a contiguous whole too."""
+    whole = contiguous(own.shape, own.dtype)
+    return all(
+        isinstance(view, View)
+        and view.chain
+        and view.chain[0].op is slice_
+        and view_through(view.chain, whole, {}) is not None
+        for view in views
+    ) and sum(view.plain.numel for view in views) <= own.numel
 
 
 def _view(own, chain, title):

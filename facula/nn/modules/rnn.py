@@ -1,8 +1,8 @@
 """Recurrent layers and cells.
 
-A layer runs its cell step by step. Steps may have fewer and fewer rows: that is how sequences of
-several lengths run, sorted from the longest to the shortest (a ``PackedSequence``); where all are
-as long, every step has the whole batch.
+A layer multiplies its whole input by the input weights, then runs step by step. Steps may have
+fewer and fewer rows: that is how sequences of several lengths run, sorted from the longest to the
+shortest (a ``PackedSequence``); where all are as long, every step has the whole batch.
 """
 
 import math
@@ -26,10 +26,10 @@ from facula.tensor import (
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell"]
 
 
-def _projecting_lstm_cell(input, state, w_ih, w_hh, b_ih, b_hh, w_hr):
-    """An LSTM cell whose hidden state is mapped to fewer dimensions by ``w_hr`` (Sak, 2014)."""
+def _projecting_lstm_step(projected, state, w_hh, b_hh, w_hr):
+    """An LSTM step whose hidden state is mapped to fewer dimensions by ``w_hr`` (Sak, 2014)."""
     hidden, cell = state
-    gates = F.linear(input, w_ih, b_ih) + F.linear(hidden, w_hh, b_hh)
+    gates = projected + F.linear(hidden, w_hh, b_hh)
     i, f, g, o = gates.chunk(4, dim=-1)
     cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return F.linear(o.sigmoid() * cell.tanh(), w_hr), cell
@@ -70,8 +70,8 @@ def _run(step, inputs, state, reverse):
 class RNNBase(Module):
     """What RNN, LSTM and GRU share: their weights, and the walk over layers and directions.
 
-    A subclass gives ``n_gates`` and ``_step(weights)``, the function of one step, whose state is a
-    tuple with the hidden state first.
+    A subclass gives ``n_gates`` and ``_step(weights)``, the function of one step for the weights
+    but those of the input. The state is a tuple with the hidden state first.
     """
 
     n_gates: int
@@ -155,11 +155,12 @@ class RNNBase(Module):
             init.uniform_(weight, -bound, bound)
 
     def _weights(self, names):
-        """weight_ih, weight_hh, bias_ih, bias_hh and, with a projection, weight_hr."""
+        """(weight_ih, bias_ih) and (weight_hh, bias_hh[, weight_hr])."""
         weights = [getattr(self, name) for name in names]
         if not self.bias:
             weights[2:2] = [None, None]
-        return weights
+        w_ih, w_hh, b_ih, b_hh, *rest = weights
+        return (w_ih, b_ih), (w_hh, b_hh, *rest)
 
     def _step(self, weights):
         raise NotImplementedError
@@ -191,11 +192,12 @@ class RNNBase(Module):
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0:
                 data = F.dropout(data, self.dropout, self.training)
-            inputs = split(data)
             ways = []
             for direction in range(self._n_directions):
                 i = layer * self._n_directions + direction
-                step = self._step(self._weights(self._weight_names[i]))
+                of_input, of_state = self._weights(self._weight_names[i])
+                inputs = split(F.linear(data, *of_input))
+                step = self._step(of_state)
                 outputs, final = _run(step, inputs, starts[i], reverse=direction == 1)
                 ways.append(join(outputs))
                 finals.append(final)
@@ -276,13 +278,9 @@ class RNNBase(Module):
         return text
 
 
-_NONLINEARITIES = {"tanh": rnn_tanh_cell, "relu": rnn_relu_cell}
-
-
-def _nonlinearity_cell(nonlinearity):
-    if nonlinearity not in _NONLINEARITIES:
+def _check_nonlinearity(nonlinearity):
+    if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
-    return _NONLINEARITIES[nonlinearity]
 
 
 class RNN(RNNBase):
@@ -323,7 +321,7 @@ class RNN(RNNBase):
         device=None,
         dtype=None,
     ):
-        _nonlinearity_cell(nonlinearity)
+        _check_nonlinearity(nonlinearity)
         super().__init__(
             input_size,
             hidden_size,
@@ -338,8 +336,8 @@ class RNN(RNNBase):
         self.nonlinearity = nonlinearity
 
     def _step(self, weights):
-        cell = _NONLINEARITIES[self.nonlinearity]
-        return lambda input, state: (cell(input, state[0], *weights),)
+        step = F.rnn_tanh_step if self.nonlinearity == "tanh" else F.rnn_relu_step
+        return lambda projected, state: (step(projected, state[0], *weights),)
 
 
 class GRU(RNNBase):
@@ -379,7 +377,7 @@ class GRU(RNNBase):
         )
 
     def _step(self, weights):
-        return lambda input, state: (gru_cell(input, state[0], *weights),)
+        return lambda projected, state: (F.gru_step(projected, state[0], *weights),)
 
 
 class LSTM(RNNBase):
@@ -396,9 +394,8 @@ class LSTM(RNNBase):
     n_gates = 4
 
     def _step(self, weights):
-        if self.proj_size:
-            return lambda input, state: _projecting_lstm_cell(input, state, *weights)
-        return lambda input, state: lstm_cell(input, state, *weights)
+        step = _projecting_lstm_step if self.proj_size else F.lstm_step
+        return lambda projected, state: step(projected, state, *weights)
 
     def _state_sizes(self):
         return self._output_size, self.hidden_size
@@ -477,7 +474,9 @@ class RNNCell(_RNNCellBase):
     def forward(self, input, hx=None):
         single = input.ndim == 1
         input, (hidden,) = self._batched(input, None if hx is None else (hx,), 1)
-        hidden = _nonlinearity_cell(self.nonlinearity)(input, hidden, *self._weights())
+        _check_nonlinearity(self.nonlinearity)
+        cell = rnn_tanh_cell if self.nonlinearity == "tanh" else rnn_relu_cell
+        hidden = cell(input, hidden, *self._weights())
         return hidden.squeeze(0) if single else hidden
 
     def extra_repr(self):
