@@ -26,6 +26,7 @@ from pathlib import Path
 import facula as torch
 import facula.nn.functional as F
 from facula import nn
+from facula.serialization import safetensors
 from facula.utils.data import DataLoader, TensorDataset
 
 CLASSES = 10
@@ -299,7 +300,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"accuracy {accuracy:.2%} on {len(labels)} held-out digits, {training['seconds']:.1f} s")
 
     images = x_test.numpy()
-    torch.save_safetensors(model.state_dict(), folder / "weights.safetensors")
+    safetensors.save_file(model.state_dict(), folder / "weights.safetensors")
     save_pictures(folder, training["losses"], images, labels, predictions)
     names = {"input_names": ["image"], "output_names": ["logits"]}
     torch.onnx.export(model, (x_test[:2],), folder / "digits.onnx", **names)
