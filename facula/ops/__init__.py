@@ -8,6 +8,8 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     conv,
     fill,
     indexing,
+    joining,
+    linear_algebra,
     loss,
     movement,
     norm,
@@ -20,6 +22,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     selection,
     shape,
     softmax,
+    statistics,
 )
 from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive, op
 

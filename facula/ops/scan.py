@@ -5,6 +5,7 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.errors import ShapeError, fail, wrap_dim
 from facula.ir.program import Value
+from facula.ops import results
 from facula.ops.movement import flip_
 from facula.ops.promote import to
 from facula.ops.registry import F, Primitive, op
@@ -120,13 +121,13 @@ def cumprod(input: Value, dim, *, dtype=None):
 @op(out=True, samples=lambda make: [((make(4, 5), 1), {})])
 def cummax(input: Value, dim):
     """Running maxima along ``dim`` and their positions: (values, indices)."""
-    return _along("cummax", cummax_, input, dim)
+    return results.cummax(*_along("cummax", cummax_, input, dim))
 
 
 @op(out=True, samples=lambda make: [((make(4, 5), 1), {})])
 def cummin(input: Value, dim):
     """Running minima along ``dim`` and their positions: (values, indices)."""
-    return _along("cummin", cummin_, input, dim)
+    return results.cummin(*_along("cummin", cummin_, input, dim))
 
 
 @op(out=True, samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5), 0, True), {})])
@@ -135,8 +136,8 @@ def sort(input: Value, dim=-1, descending=False, stable=False):
     dim = wrap_dim("sort", dim, input.ndim)
     if input.ndim == 0:
         v, i = sort_(F.reshape(input, (1,)), dim=0, descending=bool(descending))
-        return F.reshape(v, ()), F.reshape(i, ())
-    return sort_(input, dim=dim, descending=bool(descending))
+        return results.sort(F.reshape(v, ()), F.reshape(i, ()))
+    return results.sort(*sort_(input, dim=dim, descending=bool(descending)))
 
 
 @op(out=True, samples=lambda make: [((make(4, 5), 2), {})])
@@ -148,5 +149,5 @@ def topk(input: Value, k, dim=-1, largest=True, sorted=True):  # noqa: A002
         fail(ShapeError, "topk", f"selected index k out of range: {k} of {n} elements along {dim}")
     values, indices = F.sort(input, dim, largest)
     if input.ndim == 0:
-        return values, indices
-    return F.narrow(values, dim, 0, k), F.narrow(indices, dim, 0, k)
+        return results.topk(values, indices)
+    return results.topk(F.narrow(values, dim, 0, k), F.narrow(indices, dim, 0, k))

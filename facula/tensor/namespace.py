@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import cache
 
 from facula.base import dtypes as D
-from facula.tensor import creation, data, grad_mode, indexing, interop, printing, sampling, settings
+from facula.tensor import creation, data, grad_mode, indexing, interop, overloads, printing, sampling, settings
 from facula.tensor.functions import names_in
 
 #: Modules whose public functions and classes are names of the top level. They attach methods too.
-_MODULES = (creation, data, grad_mode, indexing, interop, printing, sampling, settings)
+_MODULES = (creation, data, grad_mode, indexing, interop, overloads, printing, sampling, settings)
 
 
 @cache
