@@ -22,6 +22,7 @@ from facula.tensor.grad_mode import (
 )
 from facula.tensor.interop import from_numpy
 from facula.tensor.meta import Size
+from facula.tensor.namespace import names_of_space
 from facula.tensor.tensor import Tensor
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "grad",
     "inference_mode",
     "is_grad_enabled",
+    "names_of_space",
     "no_grad",
     "set_grad_enabled",
     "tensor",

@@ -8,7 +8,18 @@ from __future__ import annotations
 from functools import cache
 
 from facula.base import dtypes as D
-from facula.tensor import creation, data, grad_mode, indexing, interop, overloads, printing, sampling, settings
+from facula.tensor import (
+    creation,
+    data,
+    grad_mode,
+    indexing,
+    interop,
+    lapack,
+    overloads,
+    printing,
+    sampling,
+    settings,
+)
 from facula.tensor.functions import names_in
 
 #: Modules whose public functions and classes are names of the top level. They attach methods too.
@@ -44,6 +55,8 @@ def find(name):
         return _dtypes()[name]
     if name in _of_modules():
         return getattr(_of_modules()[name], name)
+    if name in lapack.TOP:
+        return lapack.TOP[name]
     if name in _of_registry():
         return _of_registry()[name]()
     raise AttributeError(f"module 'facula' has no attribute {name!r}")
@@ -51,4 +64,21 @@ def find(name):
 
 def names() -> list[str]:
     """All public names, sorted."""
-    return sorted({*_dtypes(), *_of_modules(), *_of_registry()})
+    return sorted({*_dtypes(), *_of_modules(), *lapack.TOP, *_of_registry()})
+
+
+@cache
+def _space(space) -> dict:
+    return names_in(space)
+
+
+def names_of_space(space, name, module):
+    """The function of that name in a space of the registry, for a module's ``__getattr__``.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    found = _space(space).get(name)
+    if found is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return found()
