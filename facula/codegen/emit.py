@@ -154,8 +154,10 @@ class Emitter:
     def evaluate(self, e: L.Expr, memo: dict | None = None) -> Value:
         """As :meth:`value`, of an expression of any depth."""
         memo = {} if memo is None else memo
-        for part in post_order(e):
-            self.value(part, memo)
+        kind = type(e)
+        if kind is L.Op or kind is L.Cast or kind is L.Load:
+            for part in post_order(e):
+                _EXPRESSIONS[type(part)](self, part, memo)
         return self.value(e, memo)
 
     def vector(self, v: Value) -> Value:

@@ -13,24 +13,27 @@ def post_order(e: L.Expr) -> list:
     Indices are left out: they are taken apart where the access is written. With all parts known
     in this order no visit of an expression recurs, however long a chain of ops is.
     """
-    done, order, stack = set(), [], [(e, False)]
+    done, order, stack = set(), [], [e]
     while stack:
-        part, ready = stack.pop()
-        if ready:
-            order.append(part)
-        elif id(part) not in done:
+        part = stack.pop()
+        if part is None:  # All operands of the next one are done.
+            order.append(stack.pop())
+            continue
+        kind = type(part)
+        if kind is L.Op or kind is L.Cast:
+            operands = part.args
+        elif kind is L.Load:
+            operands = () if part.mask is None else (part.mask, part.other)
+        else:
+            continue
+        if id(part) not in done:
             done.add(id(part))
-            if isinstance(part, L.Load):
-                operands = () if part.mask is None else (part.other, part.mask)
-            elif isinstance(part, (L.Op, L.Cast)):
-                operands = part.args[::-1]
-            else:
-                continue
-            stack.append((part, True))
-            stack += [(x, False) for x in operands]
+            stack += (part, None)
+            stack += [x for x in reversed(operands) if type(x) in _MADE]
     return order
 
 
+_MADE = (L.Op, L.Cast, L.Load)
 #: What an access that is no vector counts for, in instructions.
 _SCATTERED = 8
 #: Most lanes of a loop that has to load elements one by one: longer vectors are only longer code.
@@ -209,7 +212,8 @@ class VectorFacts:
 
     def _index(self, e):
         """Indices are no data, but what they load is."""
-        if id(e) in self._indices:
+        kind = type(e)
+        if kind is L.Var or kind is L.Const or id(e) in self._indices:
             return
         self._indices.add(id(e))
         if isinstance(e, (L.Load, L.Cast)):
@@ -220,24 +224,31 @@ class VectorFacts:
 
     def _varies(self, e) -> bool:
         """Whether an expression differs between lanes."""
+        kind = type(e)
+        if kind is L.Var:
+            return e in self.varying
+        if kind is L.Const:
+            return False
         found = self._variations.get(id(e))
         if found is None:
-            if isinstance(e, L.Var):
-                found = e in self.varying
-            else:
-                found = any(self._varies(c) for c in L.children(e))
-                if isinstance(e, L.Get):
-                    found |= e.local in self.varying or e.local in self.tiles
+            found = kind is L.Get and (e.local in self.varying or e.local in self.tiles)
+            for c in L.children(e):
+                found = found or self._varies(c)
             self._variations[id(e)] = found
         return found
 
     def _value(self, e) -> bool:
         """As :meth:`_varies`, of data: takes in the dtypes of all parts that differ."""
-        if id(e) not in self._values:
-            for part in (*post_order(e), e):
-                if id(part) not in self._values:
-                    self._values[id(part)] = self._look(part)
-        return self._values[id(e)]
+        values = self._values
+        found = values.get(id(e))
+        if found is None:
+            for part in post_order(e):
+                if id(part) not in values:
+                    values[id(part)] = self._look(part)
+            found = values.get(id(e))
+            if found is None:  # No op, cast or load.
+                found = values[id(e)] = self._look(e)
+        return found
 
     def _look(self, e):
         if isinstance(e, L.Var):

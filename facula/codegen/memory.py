@@ -72,12 +72,14 @@ def index_of(em, e, memo) -> Index:
 
 def _flatten(em, e, scale, index, memo):
     w = em.w
-    while isinstance(e, L.Var) and e in em.aliases:
+    kind = type(e)
+    while kind is L.Var and e in em.aliases:
         e = em.aliases[e]
-    if isinstance(e, L.Const):
+        kind = type(e)
+    if kind is L.Const:
         index.offset += e.value * scale
         return
-    if isinstance(e, L.Op) and e.name in ("add", "sub", "mul"):
+    if kind is L.Op and e.name in ("add", "sub", "mul"):
         a, b = e.args
         if e.name != "mul":
             _flatten(em, a, scale, index, memo)

@@ -89,15 +89,21 @@ class Value:
 
 
 _constants: dict = {}
+_indices: dict = {}
 
 
 def constant(number, d: dtype) -> Value:
     """The scalar constant of that dtype; integers wrap, floats round."""
+    if d is int64 and number in _indices:
+        return _indices[number]
+    # As keys of a dictionary 1 and True are one, and so are 0.0 and -0.0.
     key = d, number, type(number), number == 0 and str(number)
     found = _constants.get(key)
     if found is None:
         number = to_dtype(number, d)
         found = _constants[key] = Value(literal(number, d), d, 0, 0, number)
+        if d is int64:
+            _indices[number] = found
     return found
 
 
