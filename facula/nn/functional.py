@@ -89,7 +89,7 @@ def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     ones = input.new_ones((*input.shape[:2], *(1,) * (input.ndim - 2)))
     keep = _op("dropout_train")(ones, float(p)) != 0
     a = ((1 - p) * (1 + p * low * low)) ** -0.5 if p < 1 else 0.0
-    result = keep.where(input, low) * a - a * p * low
+    result = input.where(keep, low) * a - a * p * low
     return input.copy_(result) if inplace else result
 
 
@@ -222,7 +222,7 @@ def _renormalise(weight, input, max_norm, norm_type):
     used = input.reshape(-1).unique()
     rows = data[used]
     norms = rows.norm(norm_type, 1, True)
-    data[used] = (norms > max_norm).where(rows * (max_norm / (norms + 1e-7)), rows)
+    data[used] = (rows * (max_norm / (norms + 1e-7))).where(norms > max_norm, rows)
 
 
 def scaled_dot_product_attention(

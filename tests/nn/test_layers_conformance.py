@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import facula
 from facula import nn
 from tests.nn.against import assert_same_layout, assert_same_module, copy_weights
 
@@ -215,3 +217,24 @@ CONTAINERS = [
 def test_container_repr(make):
     assert repr(make(nn)) == repr(make(torch.nn))
     assert_same_layout(make(nn), make(torch.nn))
+
+
+@pytest.mark.parametrize("name", ["Dropout", "Dropout2d", "AlphaDropout", "FeatureAlphaDropout"])
+def test_dropout_keeps_the_mean(name):
+    facula.manual_seed(0)
+    module = getattr(nn, name)(0.4)
+    x = facula.ones(300, 200, 2, 2)
+    y = module(x).numpy()
+    dropped = np.unique(y.round(4))
+    assert len(dropped) == 2
+    whole = y.reshape(300 * 200, 4)
+    if name in ("Dropout2d", "FeatureAlphaDropout"):
+        assert (whole == whole[:, :1]).all()
+    if "Alpha" not in name:
+        assert abs(y.mean() - 1) < 0.02
+        np.testing.assert_allclose(dropped, [0, 1 / 0.6], rtol=1e-3)
+    else:
+        # Of inputs with mean 0 and variance 1, mean and variance are kept.
+        y = module(facula.randn(300, 200, 2, 2)).numpy()
+        assert abs(y.mean()) < 0.02
+        assert abs(y.std() - 1) < 0.02
