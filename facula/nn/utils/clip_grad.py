@@ -24,8 +24,8 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     norm_type = float(norm_type)
     if not tensors:
         return tensor(0.0)
-    norms = [_norm(values, norm_type) for values in tensors]
-    total = _norm(stack([norm.to(norms[0].dtype) for norm in norms]), norm_type)
+    norms = [values.norm(norm_type) for values in tensors]
+    total = stack([norm.to(norms[0].dtype) for norm in norms]).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, "
@@ -33,18 +33,6 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
             "non-finite norm anyway, set `error_if_nonfinite=False`"
         )
     return total
-
-
-def _norm(values, order):
-    if order == 2.0:
-        return (values * values).sum().sqrt()
-    if order == math.inf:
-        return values.abs().max()
-    if order == -math.inf:
-        return values.abs().min()
-    if order == 0.0:
-        return (values != 0).sum().to(values.dtype)
-    return values.abs().pow(order).sum().pow(1.0 / order)
 
 
 @no_grad()
