@@ -19,7 +19,8 @@ __version__ = "0.1.0"
 #: Modules that are attributes of the package without an import of their own.
 _SUBMODULES = frozenset(
     "amp autograd backends base cli compat compiler cpu cuda distributed distributions export fft "
-    "func jit library linalg multiprocessing nn onnx optim overrides random serialization serve "
+    "func jit library linalg multiprocessing nn onnx optim overrides random return_types "
+    "serialization serve "
     "sparse special tensor testing types utils version".split()
 )
 #: Names that are not among those of tensors -> module.
@@ -31,6 +32,15 @@ _ELSEWHERE = {
     "load": "facula.serialization",
     "save": "facula.serialization",
     "set_num_threads": "facula.runtime.threads",
+    **{
+        name: "facula.nn.functional"
+        for name in (
+            "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
+            "dropout feature_alpha_dropout grid_sample hinge_embedding_loss "
+            "instance_norm kl_div margin_ranking_loss pdist poisson_nll_loss rrelu threshold "
+            "triplet_margin_loss"
+        ).split()
+    },
 }
 
 

@@ -15,6 +15,7 @@ from facula.tensor import (
     indexing,
     interop,
     lapack,
+    odds,
     overloads,
     printing,
     sampling,
@@ -23,7 +24,7 @@ from facula.tensor import (
 from facula.tensor.functions import names_in
 
 #: Modules whose public functions and classes are names of the top level. They attach methods too.
-_MODULES = (creation, data, grad_mode, indexing, interop, overloads, printing, sampling, settings)
+_MODULES = (creation, data, grad_mode, indexing, interop, odds, overloads, printing, sampling, settings)
 
 
 @cache
