@@ -114,6 +114,7 @@ class VectorFacts:
         reductions: the outer locals it reduces into, with their op.
         tiles: outer tiles whose registers are vectors along the loop's variable.
         lanes: elements a vector.
+        narrowest: bytes of the smallest elements in memory.
         cost: about how many instructions one iteration is.
     """
 
@@ -126,7 +127,7 @@ class VectorFacts:
         known = -1
         while known != len(self.varying):  # Locals carry variation around serial loops.
             known = len(self.varying)
-            self.itemsize, self.cost = 1, 0
+            self.itemsize, self.cost, self.narrowest = 1, 0, 8
             self._values, self._variations, self._indices = {}, {}, set()
             self._body(loop.body)
         self.itemsize = max(self.itemsize, *(t.dtype.itemsize for t in self.tiles), 1)
@@ -186,6 +187,7 @@ class VectorFacts:
         if e.mask is not None:
             self._value(e.mask)
         self._index(e.index)
+        self.narrowest = min(self.narrowest, e.buffer.dtype.itemsize)
         if self._stride(e.index) not in (0, 1, -1):
             self.cost += _SCATTERED
             if not self._target.gathers(e.buffer.dtype.itemsize):

@@ -26,6 +26,9 @@ _ONE = constant(1, int64)
 _UNROLLED = 8
 #: A reducing loop's body of more instructions than this is written once, not once an accumulator.
 _LONG = 24
+#: A body of more than this is written once at all, every vector under a mask: the mask is little
+#: beside it, and half the text is half the time to compile.
+_VERY_LONG = 60
 
 
 def tile_lanes(body, analysis) -> dict:
@@ -169,7 +172,10 @@ class _Cut:
         self.lo, self.hi = lo, hi
         self.stores = em.analysis.of(s.body).stores
         self.names = [p for t in sums.values() for p in t.parts]
-        if sums:
+        masks = em.target.masks_memory(facts.narrowest)
+        if facts.cost > _VERY_LONG and masks:
+            self.together = 0
+        elif sums:
             self.together = ACCUMULATORS if facts.cost <= _LONG else 1
         else:
             self.together = 4 if facts.cost <= 2 else 2 if facts.cost <= 8 else 1
@@ -181,16 +187,19 @@ class _Cut:
             # Sizes are not negative, but differences may be.
             count = w.call(int64, "llvm.smax.i64", count, constant(0, int64))
         stride = lanes * self.together
-        if count.const is None:
+        if not stride:
+            full = constant(0, int64)
+        elif count.const is None:
             full = w.pure(f"and i64 {count.text}, {-stride}", int64, 0, count)
         else:
             full = constant(count.const & -stride, int64)
         end = w.add(self.lo, full)
         step = constant(stride, int64)
-        em.set_flat(
-            self.names,
-            w.loop(self.lo, end, step, em.flat(self.names), self._main, self.stores),
-        )
+        if stride:
+            em.set_flat(
+                self.names,
+                w.loop(self.lo, end, step, em.flat(self.names), self._main, self.stores),
+            )
         rotations = count
         if self.together == 1:
             self._last(end)
@@ -235,7 +244,7 @@ class _Cut:
         """How many elements there are from ``base`` on, or as many as a vector has."""
         w = self.em.w
         left = w.sub(self.hi, base)
-        if self.together > 1:
+        if self.together != 1:
             left = w.call(int64, "llvm.smin.i64", left, constant(self.em.lanes, int64))
         return left
 

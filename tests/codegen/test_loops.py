@@ -53,9 +53,10 @@ def test_reduce_over_a_constant_length_has_the_same_bits(n):
     check(reduction("add", F32, 0.0), {"x": floats(n), "y": floats(1), "n": n})
 
 
-def test_long_bodies_reduce_in_the_same_order():
+@pytest.mark.parametrize("turns", [20, 40])
+def test_long_bodies_reduce_in_the_same_order(turns):
     def long(v):
-        for c in range(30):
+        for c in range(turns):
             v = v * 1.01 + c * 0.001
         return v
 
