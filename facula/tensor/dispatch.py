@@ -20,7 +20,6 @@ from facula.ops.registry import Primitive
 from facula.runtime import random
 from facula.tensor import plans, tape, views
 from facula.tensor.grad_mode import Recording, mode
-from facula.tensor.meta import contiguous
 from facula.tensor.tape import Backward
 from facula.tensor.tensor import Tensor
 from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
@@ -165,9 +164,10 @@ class Structure:
         skeleton: per parameter ("data", i), ("list", type, items) or ("static", value).
         expressions: per datum, how to get it from the plan's parameters.
         key: what the trace depends on.
+        symbols: the values of the sizes.
     """
 
-    __slots__ = ("data", "skeleton", "expressions", "key", "counted")
+    __slots__ = ("data", "skeleton", "expressions", "key", "counted", "symbols")
 
     def __init__(self):
         self.data, self.skeleton, self.expressions, self.key = [], [], [], []
@@ -310,7 +310,8 @@ class Site:
 
     def routine(self, s):
         """The Routine and Results for sorted arguments: found, or traced now."""
-        key, symbols = tuple(s.key), symbols_of(s.data)
+        s.symbols = symbols = symbols_of(s.data)
+        key = tuple(s.key)
         entries = self.traces.setdefault(key, [])
         for routine, results in entries:
             if routine.holds(symbols):
@@ -331,7 +332,7 @@ class Site:
         s.expressions += ["r0", "r1"]
         routine, results = self.routine(s)
         inner = make_plan(self, s, routine, results, recording, args)
-        symbols, drawn = symbols_of(s.data), 0
+        symbols, drawn = s.symbols, 0
         for node in routine.program.nodes:
             if node.op.name == "positions":
                 drawn = max(drawn, dims.product(concrete(node.params["shape"], symbols)))
@@ -346,7 +347,7 @@ def signed(*words):
 def make_plan(site, s, routine, results, recording=True, args=None):
     """The plan for a routine and data, recorded if an input wants gradients."""
     metas = [None if type(x) in NUMBERS else x._meta for x in s.data]
-    symbols = symbols_of(s.data)
+    symbols = s.symbols
     slots = [f"s{k}" for k in range(len(site.slots))] + ["r0", "r1"] * site.random
     wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
     if recording and wrt:
@@ -363,8 +364,6 @@ def make_plan(site, s, routine, results, recording=True, args=None):
 def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
     bound = plans.bind(variant.routine, symbols, metas, variant.requires)
     back = Backward(site.name, variant, symbols, metas, backward_plan)
-    program = variant.routine.program
-    back.outputs = [_output_meta(v, symbols) for v in program.outputs]
     cell: list = [None, None]
     # The tensors at hand must not live as long as the plan.
     constants = [None if i in site.slots else a for i, a in enumerate(args)]
@@ -385,10 +384,6 @@ def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
         bound, slots, s.expressions, results, variant, other, back, tape, change
     )
     return cell[1]
-
-
-def _output_meta(v, symbols):
-    return contiguous(concrete(v.shape, symbols), v.dtype)
 
 
 def with_extras(state: Recording, plan, now):
@@ -464,7 +459,6 @@ def _plan_backward(site, args, recording):
 def _recorded_backward(site, variant, results, metas, symbols, slots, data):
     bound = plans.bind(variant.routine, symbols, metas, variant.requires)
     back = Backward(site.name, variant, symbols, metas, backward_plan)
-    back.outputs = [_output_meta(v, symbols) for v in variant.routine.program.outputs]
 
     def other(state, *now):
         if state is not False:

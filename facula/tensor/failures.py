@@ -12,10 +12,10 @@ def reporter(program, symbols, metas):
     Kernels check index tensors only. The values are read again here, on the host, to name the
     first one that is out of range.
     """
-    carrying = [i for i, m in enumerate(metas) if m != "shape"]
-    places = {id(program.inputs[i]): a for a, i in enumerate(carrying)}
 
     def report(node, dimension, args):
+        carrying = [i for i, m in enumerate(metas) if m != "shape"]
+        places = {id(program.inputs[i]): a for a, i in enumerate(carrying)}
         size = _size(node, dimension, symbols)
         indices = [i for a in _integers_behind(node, places) for i in args[a].reshape(-1).tolist()]
         wrong = [i for i in indices if not -size <= i < size] or [i for i in indices if i < 0]

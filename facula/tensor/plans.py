@@ -271,8 +271,34 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
         tape: the module of that name.
         change: how the first input is changed in place, if it is.
     """
+    key = (tuple(slots), tuple(data), change and change.metas[0].requires_grad)
+    body = variant.bodies.get(key)
+    if body is None:
+        body = variant.bodies[key] = _recorded_body(
+            bound, slots, data, results, variant, back, change
+        )
+    constants = {
+        "launch": bound.launch,
+        "share": share(),
+        "cls": results.container,
+        "mode": tape.mode,
+        "other": other,
+        "new": object.__new__,
+        "Node": tape.ProgramNode,
+        "back": back,
+        "order": next_order,
+        "clone": tape.clone,
+        "rebase": tape.rebase,
+    }
+    if change is not None:
+        constants.update(change.constants)
+    return _function(slots, body, constants)
+
+
+def _recorded_body(bound, slots, data, results, variant, back, change):
+    """The statements of a recorded plan: the same for all sizes."""
     lines, names = _call(bound, [e for e in data if e is not None])
-    aliases, values = _results(bound, data, results, names)
+    _, values = _results(bound, data, results, names)
     outputs = [_output_name(bound, j, data, names) for j in range(len(bound.items))]
     before = change.before(slots, data) if change else []
     saved, versions, keeps_old = _saved(variant, data, outputs, back, change is not None)
@@ -303,24 +329,7 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
                 body.append(f"{outputs[j]}._grad_fn = node")
                 if j:
                     body.append(f"{outputs[j]}._output_nr = {j}")
-    body.append(f"return {_packed(results.container, values)}")
-    constants = {
-        "launch": bound.launch,
-        "share": share(),
-        "cls": results.container,
-        "C": aliases,
-        "mode": tape.mode,
-        "other": other,
-        "new": object.__new__,
-        "Node": tape.ProgramNode,
-        "back": back,
-        "order": next_order,
-        "clone": tape.clone,
-        "rebase": tape.rebase,
-    }
-    if change is not None:
-        constants.update(change.constants)
-    return _function(slots, body, constants)
+    return [*body, f"return {_packed(results.container, values)}"]
 
 
 def _saved(variant, data, outputs, back, changes):

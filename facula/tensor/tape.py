@@ -16,8 +16,9 @@ from heapq import heappop, heappush
 from facula.base.errors import AutogradError, fail
 from facula.tensor import plans
 from facula.tensor.grad_mode import mode
+from facula.tensor.meta import contiguous
 from facula.tensor.tensor import Tensor, wrap
-from facula.tensor.tracing import NUMBERS
+from facula.tensor.tracing import NUMBERS, concrete
 
 _VERSION_MESSAGE = (
     "one of the variables needed for gradient computation has been modified by an inplace "
@@ -190,24 +191,29 @@ class Backward:
     Attributes:
         recorded: the :class:`tracing.Recorded` of the plan.
         metas: of the forward's inputs (None for numbers).
-        outputs: metas of all outputs, hidden ones included.
+        count: how many outputs there are, hidden ones included.
         numbers: which inputs are numbers.
         tensors: which of the saved values are none.
         name: of the op.
     """
 
     __slots__ = (
-        "recorded", "symbols", "metas", "outputs", "numbers", "name", "plans", "call", "tensors",
+        "recorded", "symbols", "metas", "count", "numbers", "name", "plans", "call", "tensors",
     )  # fmt: skip
 
     def __init__(self, name, recorded, symbols, metas, call):
         self.name, self.recorded, self.symbols, self.metas = name, recorded, symbols, metas
         self.numbers = frozenset(i for i, m in enumerate(metas) if m is None)
-        self.outputs, self.plans, self.call = (), {}, call
+        self.count, self.plans, self.call = len(recorded.routine.program.outputs), {}, call
         kept = [s for s in recorded.sources if s[0] != "cotangent" and s[-1] is not False]
         self.tensors = tuple(
             k for k, s in enumerate(kept) if s[0] == "output" or s[1] not in self.numbers
         )
+
+    def zeros(self, j):
+        """Zeros of the shape and dtype of an output."""
+        v = self.recorded.routine.program.outputs[j]
+        return zeros(contiguous(concrete(v.shape, self.symbols), v.dtype))
 
     def plan(self, saved, given, cotangents):
         """(function of the saved values and the cotangents, which results are fresh)."""
@@ -234,7 +240,7 @@ class ProgramNode(Node):
 
     @property
     def outputs(self) -> int:
-        return len(self.back.outputs)
+        return self.back.count
 
     def apply(self, gs):
         back = self.back
@@ -251,7 +257,7 @@ class ProgramNode(Node):
             if g is not None and j not in given:
                 given = tuple(range(len(gs)))
                 break
-        cotangents = [gs[j] if gs[j] is not None else zeros(back.outputs[j]) for j in given]
+        cotangents = [gs[j] if gs[j] is not None else back.zeros(j) for j in given]
         if given is not recorded.given:
             saved = self._for_all_outputs(saved, given)
         function, fresh = back.plan(saved, given, cotangents)

@@ -8,6 +8,8 @@ well, which is what makes derivatives of any order one mechanism.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from facula.base import dtypes as D
 from facula.base.errors import AutogradError, DtypeError, FaculaError, ShapeError, fail
 from facula.derivatives.reverse import derive
@@ -64,6 +66,7 @@ class Recorded:
         wrt: the inputs that have a gradient, in the order of the node's edges.
         requires: per real output whether it has a derivative.
         error: why there is no derivative, to be raised when it is asked for.
+        bodies: the statements of plans already written, by the arguments' names.
     """
 
     __slots__ = (
@@ -76,6 +79,7 @@ class Recorded:
         "_program",
         "_backward",
         "sources",
+        "bodies",
     )
 
     def __init__(self, program, wrt, into):
@@ -84,6 +88,7 @@ class Recorded:
         self.requires = tuple(id(v) in reach for v in program.outputs)
         self.given = tuple(j for j, r in enumerate(self.requires) if r)
         self.error, self._backward, self.wrt, self.sources = None, {}, wrt, ()
+        self.bodies: dict = {}
         if self.given:
             try:
                 self._derive(self.given, True)
@@ -191,13 +196,19 @@ class Results:
 
 def symbols_of(data) -> dict[str, int]:
     """The values of the size symbols for these inputs."""
-    return {
-        f"s{i}d{d}": n
-        for i, x in enumerate(data)
-        if type(x) not in NUMBERS
-        for d, n in enumerate(x._meta.shape)
-        if n != 1
-    }
+    symbols = {}
+    for i, x in enumerate(data):
+        if type(x) not in NUMBERS:
+            for name, n in zip(_symbol_names(i), x._meta.shape):
+                if n != 1:
+                    symbols[name] = n
+    return symbols
+
+
+@lru_cache(None)
+def _symbol_names(i) -> list[str]:
+    """Names of the sizes of input ``i``; no tensor has more dimensions than this."""
+    return [f"s{i}d{d}" for d in range(64)]
 
 
 def trace(name, fn, build, data, into="", concrete_sizes=False):
