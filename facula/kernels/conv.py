@@ -44,9 +44,12 @@ SIZES = (
     *("w_base", "w_group", "w_out", "w_in", "w_0", "w_1", "w_2"),
     *("y_base", "y_n", "y_c", "y_0", "y_1", "y_2"),
 )
-CUTS = ("row_cut", "column_cut")
+#: Rows and columns of a piece, its images, and panels of output channels.
+CUTS = ("row_cut", "column_cut", "image_cut", "panel_cut")
 #: Elements of a piece's input that stay in the second-level cache.
 _PIECE = 1 << 17
+#: Pixels of a piece of several images: so many pay for the reading of the weights.
+_PIXELS = 256
 #: Up to so many output channels of a group vectors run along the columns.
 _FEW = 4
 
@@ -125,7 +128,8 @@ class _Convolution(Windows):
             return
         more = L.minimum((self.depth - 1) // K_BLOCK, 1)
         self.columns = tiles.round_up(size["column_cut"], shape.height)
-        partial = size["row_cut"] * self.columns * shape.width * more
+        pixels = size["image_cut"] * size["row_cut"] * self.columns
+        partial = pixels * shape.width * more
         self.partial = k.scratch("partial", self.sum, partial, per_thread=True)
         spill = tiles.round_up(shape.height, shape.lanes) * shape.width
         self.spill = k.scratch("spill", self.sum, spill, per_thread=True)
@@ -170,21 +174,31 @@ class _Convolution(Windows):
         out0, out1, out2 = self.three("out")
         down = k.let(L.idiv_ceil(out1, rows), "down")
         across = k.let(L.idiv_ceil(out2, columns), "across")
-        with k.parallel(0, size["n"] * size["groups"] * out0 * down * across) as number:
-            rest, parts = number, []
-            for count in (across, down, out0, size["groups"]):
-                parts.append(k.let(rest % count, "part"))
+        packs = k.let(L.idiv_ceil(size["n"], size["image_cut"]), "packs")
+        parts = k.let(L.idiv_ceil(self.panels, size["panel_cut"]), "parts")
+        counts = (parts, across, down, out0, size["groups"])
+        total = packs
+        for count in counts:
+            total = total * count
+        with k.parallel(0, total) as number:
+            rest, place = number, []
+            for count in counts:
+                place.append(k.let(rest % count, "part"))
                 rest = k.let(rest // count, "rest")
-            q2, q1, q0, group = parts
+            part, q2, q1, q0, group = place
             q2, q1 = k.let(q2 * columns, "q2"), k.let(q1 * rows, "q1")
+            n = k.let(rest * size["image_cut"], "n")
+            images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
             high = k.let(L.minimum(out1 - q1, rows), "high")
             wide = k.let(L.minimum(out2 - q2, columns), "wide")
-            self.copy_input(rest, group * size["c"], size["c"], q0, q1, q2)
-            place = rest, group, q0, q1, q2
+            self.copy_input(n, images, group * size["c"], size["c"], q0, q1, q2)
+            first = k.let(part * size["panel_cut"], "panel")
+            last = k.let(L.minimum(first + size["panel_cut"], self.panels), "panels")
+            place = n, group, q0, q1, q2
             if self.form.vectors:
-                self._panels_of_channels(place, high, wide)
+                self._panels_of_channels(place, (first, last), (images, high, wide))
             else:
-                self._channels_one_by_one(place, high, wide)
+                self._channels_one_by_one(place, (first, last), (images, high, wide))
 
     def _place(self, n, o, q0, q1, q2):
         """Where in y the row of an element begins, and from column to column."""
@@ -193,58 +207,63 @@ class _Convolution(Windows):
         row = n * size["y_n"] + o * size["y_c"] + q0 * size["y_0"] + q1 * size["y_1"]
         return self.k.let(size["y_base"] + row + q2 * step, "to"), step
 
-    def _channels_one_by_one(self, place, high, wide):
+    def _channels_one_by_one(self, place, channels, extent):
         k, size = self.k, self.size
-        n, group, q0, q1, q2 = place
-        with k.serial(0, size["o"]) as i, k.serial(0, high) as r:
-            o = k.let(group * size["o"] + i, "channel")
-            weights, base = o * self.padded, r * size["stride1"] * self.row
-            to, step = self._place(n, o, q0, q1 + r, q2)
+        (n, group, q0, q1, q2), (images, high, wide) = place, extent
+        with k.serial(*channels) as c, k.serial(0, images) as i, k.serial(0, high) as r:
+            o = k.let(group * size["o"] + c, "channel")
+            weights = o * self.padded
+            base = k.let(i * self.image + r * size["stride1"] * self.row, "base")
+            to, step = self._place(n + i, o, q0, q1 + r, q2)
             with k.vector(0, wide) as j:
                 acc = k.local(self.sum, 0, name="acc")
                 with k.serial(0, self.depth) as term:
                     element = self.piece[base + self.offsets[term] + j]
                     k.assign(acc, L.fma(self.weights[weights + term], element, acc.get()))
-                value = self.finish(acc.get(), (n, o, q0, q1 + r, q2 + j))
+                value = self.finish(acc.get(), (n + i, o, q0, q1 + r, q2 + j))
                 k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
 
-    def _panels_of_channels(self, place, high, wide):
+    def _panels_of_channels(self, place, panels, extent):
         k, shape = self.k, self.shape
-        n, group, q0, q1, q2 = place
-        with k.serial(0, self.panels) as p:
+        (n, group, q0, q1, q2), (images, high, wide) = place, extent
+        with k.serial(*panels) as p:
             at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
             o0 = k.let(p * shape.width, "o")
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-                with k.serial(0, high) as r, k.serial(0, wide, shape.height) as j:
-                    left = k.let(wide - j, "left")
-                    tile = n, group, o0, q0, q1 + r, q2 + j
-                    self._tile(at, k0, count, r, j, left, tile, shape.heights)
+                with k.serial(0, images) as i, k.serial(0, high) as r:
+                    with k.serial(0, wide, shape.height) as j:
+                        left = k.let(wide - j, "left")
+                        tile = n + i, group, o0, q0, q1 + r, q2 + j
+                        self._tile(at, k0, count, (i, r, j), left, tile, shape.heights)
 
     # The tiles
 
-    def _tile(self, at, k0, count, r, j, left, place, heights):
+    def _tile(self, at, k0, count, pixel, left, place, heights):
         """The lowest tile with ``left`` pixels, or the highest: summed and stored."""
         k, (height, *taller) = self.k, heights
         if taller:
             with k.if_(left <= height):
-                self._sum_tile(at, k0, count, r, j, left, place, height)
+                self._sum_tile(at, k0, count, pixel, left, place, height)
             with k.else_():
-                self._tile(at, k0, count, r, j, left, place, taller)
+                self._tile(at, k0, count, pixel, left, place, taller)
             return
-        self._sum_tile(at, k0, count, r, j, left, place, height)
+        self._sum_tile(at, k0, count, pixel, left, place, height)
 
-    def _sum_tile(self, at, k0, count, r, j, left, place, height):
+    def _sum_tile(self, at, k0, count, pixel, left, place, height):
         k, width = self.k, self.shape.width
+        image, r, j = pixel
         acc = k.local(self.sum, 0, (height, width), name="acc")
-        base = k.let(r * self.size["stride1"] * self.row + j, "base")
+        base = image * self.image + r * self.size["stride1"] * self.row + j
+        base = k.let(base, "base")
         start = k.let(at + k0 * width, "start")
         tiles.multiply(
             k, acc, count,
             lambda i, kk: self.piece[base + self.offsets[k0 + kk] + i],
             lambda kk, lane: self.weights[start + kk * width + lane],
         )  # fmt: skip
-        kept = k.let((r * self.columns + j) * width, "kept")
+        row = image * self.size["row_cut"] + r
+        kept = k.let((row * self.columns + j) * width, "kept")
 
         def over_tile(statement):
             for i in range(height):
@@ -399,6 +418,8 @@ class Choice(NamedTuple):
     form: Form
     row_cut: int
     column_cut: int
+    image_cut: int
+    panel_cut: int
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
@@ -423,21 +444,32 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
     y_unit = sizes["y_2"] == 1 or sizes["out2"] == 1
     form = Form(d, x_unit, flat, strided, y_unit, vectors, vector_bytes)
-    rows, columns = _cuts(sizes, shape, threads)
-    return Choice(form, rows, columns)
+    width = vectors * shape.lanes or 1
+    return Choice(form, *_cuts(sizes, shape.height, -(-sizes["o"] // width), threads))
 
 
-def _cuts(sizes, shape, threads):
+def _cuts(sizes, height, panels, threads):
     out0, out1, out2 = (max(sizes[f"out{i}"], 1) for i in range(3))
     channels = max(sizes["c"] * sizes["kernel0"], 1)
     lines = max(sizes["kernel1"] * sizes["dilation1"], 1)
-    # As many columns as leave a piece of one row in the cache, then as many rows.
-    most = _PIECE // (channels * lines * sizes["stride2"]) // shape.height * shape.height
-    columns = min(out2, max(most, shape.height))
-    across = channels * (columns + shape.height) * sizes["stride2"]
+    # As many columns as leave a piece of one row in the cache, then as many rows, then images:
+    # the weights are read once for all of a piece.
+    most = _PIECE // (channels * lines * sizes["stride2"]) // height * height
+    columns = min(out2, max(most, height))
+    beyond = sizes["kernel2"] * sizes["dilation2"]
+    across = channels * (columns * sizes["stride2"] + beyond)
     rows = (_PIECE // across - lines) // sizes["stride1"] + 1
-    pieces = sizes["n"] * sizes["groups"] * out0 * -(-out2 // columns)
-    if threads > 1:
-        rows = min(rows, -(-out1 // max(1, 3 * threads // max(pieces, 1))))
     rows = min(max(rows, 1), out1)
-    return -(-out1 // -(-out1 // rows)), columns
+    rows = -(-out1 // -(-out1 // rows))
+    images = 1
+    if rows == out1 and columns == out2:
+        image = across * (rows * sizes["stride1"] + lines)
+        images = max(1, min(sizes["n"], _PIECE // image, _PIXELS // (rows * columns)))
+    wanted = 1 if threads == 1 else 3 * threads
+    each = max(sizes["groups"] * out0 * -(-out2 // columns), 1)
+    images = min(images, -(-sizes["n"] * each // wanted) or 1)
+    each *= -(-sizes["n"] // images) or 1
+    if rows < out1 or panels < wanted:
+        rows = min(rows, -(-out1 // -(-wanted // each)))
+    each *= -(-out1 // rows)
+    return rows, columns, images, -(-panels // -(-wanted // each))

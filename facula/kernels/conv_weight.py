@@ -30,7 +30,7 @@ SIZES = (
     *("g_n", "g_c", "g_0", "g_1", "g_2"),
     "w_out",
 )
-CUTS = ("row_cut", "column_cut", "channel_cut")
+CUTS = ("row_cut", "column_cut", "image_cut", "channel_cut")
 #: Pixels of a block, about, and elements of its input: both stay in the second-level cache.
 _PIXELS, _PIECE = 1024, 1 << 17
 
@@ -86,7 +86,7 @@ class _WeightGradient(Windows):
         self.window_scratch(channels, 0)
         k0, k1, k2 = self.three("kernel")
         self.taps = k0 * k1 * k2
-        pixels = size["row_cut"] * size["column_cut"] + self.shape.lanes
+        pixels = size["image_cut"] * size["row_cut"] * size["column_cut"] + self.shape.lanes
         self.packed = k.scratch("packed", self.sum, pixels * width, per_thread=True)
         terms = tiles.round_up(channels * self.taps, self.terms_high)
         self.sums = k.scratch("sums", self.sum, terms * width, per_thread=True)
@@ -113,27 +113,31 @@ class _WeightGradient(Windows):
     def _images(self, group, c0, channels, o0, count):
         k, size = self.k, self.size
         out0, out1, out2 = self.three("out")
-        with k.serial(0, size["n"]) as n, k.serial(0, out0) as q0:
+        with k.serial(0, size["n"], size["image_cut"]) as n, k.serial(0, out0) as q0:
+            images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
             with k.serial(0, out1, size["row_cut"]) as q1:
                 with k.serial(0, out2, size["column_cut"]) as q2:
                     high = k.let(L.minimum(out1 - q1, size["row_cut"]), "high")
                     wide = k.let(L.minimum(out2 - q2, size["column_cut"]), "wide")
-                    self._pack(n, group, o0, q0, q1, q2, high, wide)
-                    self.copy_input(n, group * size["c"] + c0, channels, q0, q1, q2)
+                    with k.serial(0, images) as i:
+                        at = k.let(i * high, "at")
+                        self._pack(at, n + i, group, o0, q0, q1, q2, high, wide)
+                    self.copy_input(n, images, group * size["c"] + c0, channels, q0, q1, q2)
                     with k.serial(0, count, self.terms_high) as term:
-                        self._tile(term, count, high, wide)
+                        self._tile(term, count, images, high, wide)
 
-    def _pack(self, n, group, o0, q0, q1, q2, high, wide):
-        """g's values of a block, [pixel, output channel]."""
+    def _pack(self, at, n, group, o0, q0, q1, q2, high, wide):
+        """g's values of an image's part of a block, [pixel, output channel], from row ``at`` on."""
         k, size, width = self.k, self.size, self.shape.width
         with k.serial(0, high) as r:
             base = n * size["g_n"] + group * size["o"] * size["g_c"]
             base = base + q0 * size["g_0"] + (q1 + r) * size["g_1"]
             unit = "k" if self.form.g_unit else None
             source = Source(self.g, k.let(base, "base"), size["g_c"], size["g_2"], size["o"], unit)
-            tiles.pack(k, source, self.packed, r * wide * width, o0, q2, wide, width, self.shape)
+            to = (at + r) * wide * width
+            tiles.pack(k, source, self.packed, to, o0, q2, wide, width, self.shape)
 
-    def _tile(self, term, count, high, wide):
+    def _tile(self, term, count, images, high, wide):
         """Some terms by a panel of channels, summed over the block's pixels."""
         k, width = self.k, self.shape.width
         starts = []
@@ -143,11 +147,13 @@ class _WeightGradient(Windows):
             starts.append(k.let(self.offsets[at], "start"))
         acc = k.local(self.sum, 0, (self.terms_high, width), name="acc")
         step = self.size["stride1"] * self.row
-        with k.serial(0, high) as r:
+        with k.serial(0, images) as image, k.serial(0, high) as r:
+            row = k.let(image * self.image + r * step, "row")
+            values = k.let((image * high + r) * wide * width, "values")
             tiles.multiply(
                 k, acc, wide,
-                lambda i, j: self.piece[starts[i] + r * step + j],
-                lambda j, lane: self.packed[r * wide * width + j * width + lane],
+                lambda i, j: self.piece[starts[i] + row + j],
+                lambda j, lane: self.packed[values + j * width + lane],
             )  # fmt: skip
         for i in range(self.terms_high):
             with k.vector(0, width) as lane:
@@ -192,6 +198,7 @@ class Choice(NamedTuple):
     form: Form
     row_cut: int
     column_cut: int
+    image_cut: int
     channel_cut: int
 
 
@@ -210,9 +217,12 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     rows = -(-out1 // -(-out1 // rows))
     height = (rows - 1) * sizes["stride1"] + (sizes["kernel1"] - 1) * sizes["dilation1"] + 1
     across = (columns - 1) * sizes["stride2"] + (sizes["kernel2"] - 1) * sizes["dilation2"] + 1
+    images = 1
+    if rows == out1 and columns == out2:
+        images = max(1, min(sizes["n"], _PIXELS // (rows * columns)))
     c = max(sizes["c"], 1)
-    channels = min(c, max(1, _PIECE // (sizes["kernel0"] * height * across)))
+    channels = min(c, max(1, _PIECE // (images * sizes["kernel0"] * height * across)))
     panels = sizes["groups"] * -(-sizes["o"] // (vectors * shape.lanes))
     wanted = 1 if threads == 1 else 2 * threads
     blocks = max(-(-c // channels), min(c, -(-wanted // max(panels, 1))))
-    return Choice(form, rows, columns, -(-c // blocks))
+    return Choice(form, rows, columns, images, -(-c // blocks))

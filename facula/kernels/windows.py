@@ -1,10 +1,10 @@
 """Windows of an input: what convolutions copy of it, and where its elements then lie.
 
-A *piece* of the output is some rows and columns of one image. What it needs of the input is copied
-with its padding into scratch memory, ``[c, kernel0, height, phase, pitch]``: the planes that the
-kernel's first dimension reaches, rows from the first to the last one needed, and of each row the
-columns of equal remainder by the stride side by side. Then output columns that follow each other
-have inputs that follow each other, whatever the stride; and a *term* (an input channel and a
+A *piece* of the output is some rows and columns of some images. What it needs of the input is
+copied with its padding into scratch memory, ``[n, c, kernel0, height, phase, pitch]``: the planes
+that the kernel's first dimension reaches, rows from the first to the last one needed, and of each
+row the columns of equal remainder by the stride side by side. Then output columns that follow each
+other have inputs that follow each other, whatever the stride; and a *term* (an input channel and a
 place in the kernel) is one offset, the same for all elements of the output.
 """
 
@@ -32,17 +32,21 @@ class Windows:
         return [self.size[f"{name}{d}"] for d in range(3)]
 
     def window_scratch(self, channels, slack: int):
-        """Scratch for offsets and, for each thread, for the input of a piece."""
+        """Scratch for offsets and, for each thread, for the input of a piece.
+
+        Reading may go ``slack`` elements past the last one.
+        """
         k, size = self.k, self.size
         k0, k1, k2 = self.three("kernel")
         _, s1, s2 = self.three("stride")
         _, d1, d2 = self.three("dilation")
         self.height = (size["row_cut"] - 1) * s1 + (k1 - 1) * d1 + 1
         across = (size["column_cut"] - 1) * s2 + (k2 - 1) * d2 + 1
-        self.pitch = L.idiv_ceil(across, s2) + slack
+        self.pitch = L.idiv_ceil(across, s2)
         self.row = s2 * self.pitch
         self.offsets = k.scratch("offsets", L.int64, channels * k0 * k1 * k2)
-        piece = channels * k0 * self.height * self.row
+        self.image = channels * k0 * self.height * self.row
+        piece = size["image_cut"] * self.image + slack
         self.piece = k.scratch("piece", self.sum, piece, per_thread=True)
 
     def terms(self, channels, write):
@@ -56,7 +60,7 @@ class Windows:
         """Where in a piece the input of each term lies, from that of the output's element on."""
         k, (k0, _, _), s2 = self.k, self.three("kernel"), self.size["stride2"]
         _, d1, d2 = self.three("dilation")
-        for name in ("height", "pitch", "row"):
+        for name in ("height", "pitch", "row", "image"):
             setattr(self, name, k.let(getattr(self, name), name))
 
         def write(term, c, t0, t1, t2):
@@ -68,17 +72,22 @@ class Windows:
 
         self.terms(channels, write)
 
-    def copy_input(self, n, channel, channels, q0, q1, q2):
+    def copy_input(self, n, images, channel, channels, q0, q1, q2):
         """The input that the piece of the output at (n, q0, q1, q2) needs of some channels.
 
         There are zeros where there is none.
         """
+        with self.k.serial(0, images) as i:
+            at = self.k.let(i * self.image, "at")
+            self._copy_image(at, n + i, channel, channels, q0, q1, q2)
+
+    def _copy_image(self, first, n, channel, channels, q0, q1, q2):
         k, size = self.k, self.size
         (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
         kernel0, dilation0 = size["kernel0"], size["dilation0"]
         with k.serial(0, channels) as c, k.serial(0, kernel0) as t0:
             with k.serial(0, self.height) as h:
-                at = k.let(((c * kernel0 + t0) * self.height + h) * self.row, "at")
+                at = k.let(first + ((c * kernel0 + t0) * self.height + h) * self.row, "at")
                 i0 = k.let(q0 * s0 + t0 * dilation0 - p0, "i")
                 i1 = k.let(q1 * s1 + h - p1, "i")
                 inside = (i0 >= 0) & (i0 < size["in0"]) & (i1 >= 0) & (i1 < size["in1"])

@@ -24,6 +24,7 @@ CASES = [
     (1, 70, 34, (5, 17), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     (1, 3, 33, (20, 21), (7, 7), (2, 2), (3, 3), (1, 1), 1),
     (2, 6, 6, (8, 8), (3, 3), (2, 2), (1, 1), (1, 1), 6),
+    (7, 66, 70, (3, 3), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     (2, 4, 8, (8, 9), (1, 1), (2, 2), (0, 0), (1, 1), 1),
     (2, 5, 3, (6, 6), (2, 2), (3, 3), (2, 2), (1, 1), 1),
     (2, 3, 4, (20,), (5,), (2,), (3,), (2,), 1),
@@ -86,9 +87,9 @@ def oracle(x, w, g, stride, padding, dilation, groups):
 def convolve(kind, d, x, w, y, width, count=1, epilogue=None, extra=(), **how):
     """``conv.forward`` or ``conv.input_gradient`` into y."""
     for sizes in kind(x.shape, w.shape, y.shape, (steps(x), steps(w), steps(y)), **how):
-        form, rows, columns = conv.choose(d, sizes, vector_bytes=width, threads=count)
+        form, *cuts = conv.choose(d, sizes, vector_bytes=width, threads=count)
         kernel = conv.build(form, epilogue)
-        arguments = {"x": x, "w": w, "y": y, **sizes, "row_cut": rows, "column_cut": columns}
+        arguments = {"x": x, "w": w, "y": y, **sizes, **dict(zip(conv.CUTS, cuts))}
         assert Call(kernel, {**arguments, **dict(extra)}, width)() == 0
     return y
 
