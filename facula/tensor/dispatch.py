@@ -40,11 +40,12 @@ def table() -> dict:
     return new
 
 
-def _every_table() -> list[dict]:
+def _every_table(traces=True) -> list[dict]:
     """All caches: those of sites that are still in use, and the tables made apart."""
     sites = [(r, r()) for r in _sites]
     _sites[:] = [r for r, site in sites if site is not None]
-    own = [t for _, site in sites if site is not None for t in (site.rows, site.traces)]
+    alive = [site for _, site in sites if site is not None]
+    own = [t for site in alive for t in ((site.rows, site.traces) if traces else (site.rows,))]
     return [*_tables, *own]
 
 
@@ -81,10 +82,19 @@ def restore_plans(hidden) -> None:
 
 
 def count(what, most) -> None:
-    """Note one more entry; empty the caches when there are too many."""
+    """Note one more entry; empty the caches when there are too many.
+
+    Too many plans are forgotten alone: Programs and their executables are worth more.
+    """
     _counts[what] += 1
-    if _counts[what] > most:
+    if _counts[what] <= most:
+        return
+    if what == "traces":
         forget()
+        return
+    for one in _every_table(traces=False):
+        one.clear()
+    _counts["plans"] = 0
 
 
 # Keys -----------------------------------------------------------------------------------------

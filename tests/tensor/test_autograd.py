@@ -299,3 +299,16 @@ def test_new_sizes_do_not_compile():
     for n in range(6, 30):
         f(n)
     assert engine.compiled_kernels == before
+
+
+def test_too_many_plans_are_forgotten_but_not_their_kernels(monkeypatch):
+    monkeypatch.setattr(dispatch, "MAX_PLANS", 50)
+    x = ft.from_numpy(np.arange(300.0))
+    x.narrow(0, 0, 5).exp()
+    x.narrow(0, 0, 6).exp()
+    before = engine.compiled_kernels
+    for k in range(2, 200):
+        assert x.narrow(0, k, 3)[0].item() == k
+        x.narrow(0, 0, k).exp()
+    assert engine.compiled_kernels == before
+    assert dispatch._counts["plans"] <= 51
