@@ -171,10 +171,16 @@ def general(site, op, out=False):
             test += f"'default' if {n} is default_{n} else "
         keys.append(test + f"key_of({n})")
     written = f"    if out is not None:\n        return write(site, ({', '.join(names)},), out)\n"
+    changed = ""
+    if "inplace" in names and op.inplace and not site.into:
+        # ``f(x, inplace=True)`` is ``f_(x)``.
+        space["inside"] = lambda *args: function_of(op, "self")(*args)
+        given = ", ".join(n for n in names if n != "inplace")
+        changed = f"    if inplace:\n        return inside({given})\n"
     text = (
         f"def make({', '.join(space)}):\n"
         f"  def {op.__name__}({', '.join(heads)}):\n"
-        f"{written if out else ''}"
+        f"{written if out else ''}{changed}"
         f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
         f"    _plan = rows.get(_key)\n"
         f"    if _plan is None:\n"

@@ -329,3 +329,15 @@ def test_as_strided_is_differentiable(make, check_gradients):
         y.as_strided((2,), (1,)).mul_(2.0)
     with pytest.raises(RuntimeError, match="out of bounds"):
         x.as_strided((100,), (1,))
+
+
+def test_inplace_as_an_argument():
+    x = ft.tensor([-1.0, 2.0])
+    assert F.leaky_relu(x, 0.1, inplace=True) is x
+    assert x.tolist() == [pytest.approx(-0.1), 2.0]
+    w = leaf(-1.0, 2.0)
+    h = w * 1.0
+    F.relu(h, True).sum().backward()
+    assert h.tolist() == [0.0, 2.0] and w.grad.tolist() == [0.0, 1.0]
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        F.relu(w, inplace=True)
