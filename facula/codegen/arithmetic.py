@@ -7,6 +7,8 @@ rounded after each op, as PyTorch does.
 
 from __future__ import annotations
 
+import math
+
 from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int16, int32, int64
 from facula.codegen.casts import convert, like
 from facula.codegen.values import INT128, REGISTER, Value, constant, mangle, type_of
@@ -110,12 +112,19 @@ def _float_op(w, target, name, args):
         b = args[1]
         if b.const == 1.0 and name in ("mul", "div"):
             return first
+        if name == "div" and b.const is not None and _is_power_of_two(b.const):
+            return _op(w, "fmul", first, like(w, 1.0 / b.const, b))  # The same to the last bit.
         return _op(w, _FLOAT[name], first, b)
     if name == "neg":
         return w.pure(f"fneg {first.typed}", first.dtype, first.lanes, first)
     if name in _INTRINSIC:
         return w.call(first.dtype, f"llvm.{_INTRINSIC[name]}.{_mangled(first)}", *args)
     return _float_minmax(w, target, name, *args)
+
+
+def _is_power_of_two(number):
+    """Whether a float is one, and its reciprocal too in all dtypes but float16."""
+    return abs(math.frexp(number)[0]) == 0.5 and 2.0**-100 < abs(number) < 2.0**100
 
 
 def _mangled(v):

@@ -165,3 +165,9 @@ def test_index_as_data():
         check(
             k.kernel(), {"y": np.zeros(n, np.float32), "z": np.zeros(n, np.int64), "n": n, "a": 7}
         )
+
+
+@pytest.mark.parametrize("number", [8.0, -0.5, 3.0, 2.0**99, 2.0**120, 0.0, float("inf")])
+def test_division_of_floats_by_constants(number):
+    for d in (D.float32, D.float64, D.bfloat16):
+        run(elementwise("fdivc", [d], d, lambda a: a / number), [d], d, (67,))  # noqa: B023
