@@ -102,9 +102,6 @@ class Windows:
         with self.k.vector(lo, hi) as j:
             self.k.store(self.piece, at + j, L.Const(0, self.sum))
 
-    def _read(self, index):
-        return L.cast(self.x[index], self.sum)
-
     def _copy_row(self, at, start, q2):
         """Columns q2 * stride - padding and on, each phase of the stride by itself."""
         k, step = self.k, None if self.form.x_unit else self.size["x_2"]
@@ -112,17 +109,13 @@ class Windows:
         first = k.let(q2 * s2 - p2, "first")
 
         def phase(f):
-            lo = L.idiv_ceil(L.maximum(0 - first - f, 0), s2)
-            hi = L.idiv_ceil(L.maximum(in2 - first - f, 0), s2)
-            hi = k.let(L.minimum(hi, self.pitch), "hi")
-            lo = k.let(L.minimum(lo, hi), "lo")
             to = at + f * self.pitch
-            self._zeros(to, 0, lo)
-            with k.vector(lo, hi) as j:
+            with k.vector(0, self.pitch) as j:
                 column = j * s2 + (first + f) if self.form.strided else j + first
-                column = column if step is None else column * step
-                k.store(self.piece, to + j, self._read(start + column))
-            self._zeros(to, hi, self.pitch)
+                # Seen as unsigned, numbers below 0 are too large as well.
+                here = L.compare("ult", column, in2)
+                index = start + (column if step is None else column * step)
+                k.store(self.piece, to + j, L.cast(self.x.load(index, here), self.sum))
 
         if self.form.strided:
             with k.serial(0, s2) as f:
