@@ -100,6 +100,9 @@ class Maker:
             self.leaf(place)
             return
         level = 3 - depth
+        if depth == 1 and not self.vector and self.counts[level] and self.number(2) == 0:
+            self.sum(place * self.counts[level], self.counts[level], self.sizes[level])
+            return
         kind = self.pick(*KINDS)
         if kind in ("vector", "parallel") and self.vector:
             kind = "serial"
@@ -122,6 +125,21 @@ class Maker:
             self.vars.pop()
             self.vector &= kind != "vector"
 
+    def sum(self, place, count, size):
+        """A loop that reduces one or two locals, in place of the innermost loop."""
+        k, sums = self.k, []
+        for _ in range(1 + self.number(1)):
+            d = self.pick(*D.ALL)
+            ops = ("add", "mul") if d.kind == "f" else L.REDUCTIONS
+            sums.append((k.local(d, self.number(2)), self.pick(*ops)))
+        with k.vector(0, self.pick(L.Const(count, D.int64), size)) as i:
+            self.vars.append(i)
+            for s, op in sums:
+                k.reduce(s, op, self.value(s.dtype, 2))
+            self.vars.pop()
+        for s, _ in sums:
+            k.store(self.y, place, L.cast(s.get(), self.out_dtype))
+
     def leaf(self, place):
         k = self.k
         if self.assignable and self.number(1):
@@ -141,7 +159,7 @@ class Maker:
 
 
 @settings(
-    max_examples=150, deadline=None, derandomize=True, database=None,
+    max_examples=200, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
