@@ -116,7 +116,7 @@ class _Convolution(Windows):
 
     def _scratch(self):
         k, size, shape = self.k, self.size, self.shape
-        self.window_scratch(size["c"], shape.height)
+        self.window_scratch(size["c"], shape.height, shared=False)
         k0, k1, k2 = self.three("kernel")
         self.depth = size["c"] * k0 * k1 * k2
         self.padded = tiles.round_up(self.depth, shape.lanes)
@@ -138,7 +138,7 @@ class _Convolution(Windows):
         # What comes up again and again is computed once.
         for name in ("depth", "padded", "panels"):
             setattr(self, name, self.k.let(getattr(self, name), name))
-        self.fill_offsets(self.size["c"])
+        self.fill_offsets()
         self._pack_weights()
         self._pieces()
         return self.k.kernel()

@@ -1,14 +1,14 @@
 """The gradient of a convolution with respect to its weight.
 
 ``w[o, c, t] = sum over n, q of g[n, o, q] * x[n, c, q * stride + t * dilation - padding]``: terms
-(an input channel and a place in the kernel) by output channels, summed over all pixels. Threads
-share the output channels and the input channels; each goes over images and blocks of rows in
-order. Within a block the sum is a chain of fused multiply-adds in the order of the pixels, and the
+(an input channel and a place in the kernel) by output channels, summed over all pixels. They are
+summed in blocks, of some rows of an image or of some small images, one block after the other:
+within a block the sum is a chain of fused multiply-adds in the order of the pixels, and the
 blocks' sums are added in order. Blocks depend on sizes alone, so nothing depends on the threads.
 
-For each block a thread packs g with output channels side by side, copies x with its padding
-(``windows``), and sums tiles of some terms by some vectors of channels over the pixels: each
-term's input is one pointer that walks along the rows.
+For each block x is copied with its padding (``windows``) and g packed with output channels side by
+side, each by all threads together; then threads sum tiles of some terms by some vectors of
+channels over the pixels: each term's input is one pointer that walks along the rows.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ SIZES = (
     *("g_n", "g_c", "g_0", "g_1", "g_2"),
     "w_out",
 )
-CUTS = ("row_cut", "column_cut", "image_cut", "channel_cut")
-#: Pixels of a block, about, and elements of its input: both stay in the second-level cache.
-_PIXELS, _PIECE = 1024, 1 << 17
+#: Rows, columns and images of a block; terms that a thread takes at a time.
+CUTS = ("row_cut", "column_cut", "image_cut", "term_cut")
+#: Pixels of a block, about: its g stays in the caches.
+_PIXELS = 384
 
 
 class Form(NamedTuple):
@@ -64,6 +65,11 @@ def build(form: Form) -> L.Kernel:
     return _WeightGradient(form).kernel()
 
 
+def terms_high(vector_bytes: int) -> int:
+    """Terms of a tile: each has a pointer, and there are not many registers for them."""
+    return 8 if vector_bytes == 64 else 6
+
+
 class _WeightGradient(Windows):
     """Writes one kernel."""
 
@@ -72,8 +78,7 @@ class _WeightGradient(Windows):
         k = self.k = L.Builder(form.name)
         self.sum = tiles.accumulator(form.dtype)
         shape = tiles.shape_for(form.vector_bytes, self.sum)
-        # A tile has a pointer for each of its terms, and there are not many registers for them.
-        self.terms_high = 8 if form.vector_bytes == 64 else 6
+        self.terms_high = terms_high(form.vector_bytes)
         self.shape = shape._replace(vectors=form.vectors)
         self.x, self.g = k.buffer("x", form.dtype), k.buffer("g", form.dtype)
         self.w = k.buffer("w", form.dtype, "w")
@@ -82,74 +87,82 @@ class _WeightGradient(Windows):
 
     def _scratch(self):
         k, size, width = self.k, self.size, self.shape.width
-        channels = size["channel_cut"]
-        self.window_scratch(channels, 0)
+        self.window_scratch(size["groups"] * size["c"], 0, shared=True)
         k0, k1, k2 = self.three("kernel")
-        self.taps = k0 * k1 * k2
+        self.count = size["c"] * k0 * k1 * k2
+        self.padded = tiles.round_up(self.count, self.terms_high)
+        self.panels = L.idiv_ceil(size["o"], width)
+        # Packing a row may write some lanes behind it.
         pixels = size["image_cut"] * size["row_cut"] * size["column_cut"] + self.shape.lanes
-        self.packed = k.scratch("packed", self.sum, pixels * width, per_thread=True)
-        terms = tiles.round_up(channels * self.taps, self.terms_high)
-        self.sums = k.scratch("sums", self.sum, terms * width, per_thread=True)
+        self.panel = pixels * width
+        all_panels = size["groups"] * self.panels
+        self.packed = k.scratch("packed", self.sum, all_panels * self.panel)
+        self.sums = k.scratch("sums", self.sum, all_panels * self.padded * width)
 
     def kernel(self) -> L.Kernel:
         k, size, width = self.k, self.size, self.shape.width
-        self.taps = k.let(self.taps, "taps")
-        self.fill_offsets(size["channel_cut"])
-        panels = k.let(L.idiv_ceil(size["o"], width), "panels")
-        blocks = k.let(L.idiv_ceil(size["c"], size["channel_cut"]), "blocks")
-        with k.parallel(0, size["groups"] * panels * blocks) as number:
-            c0 = k.let((number % blocks) * size["channel_cut"], "c")
-            rest = k.let(number // blocks, "rest")
-            o0 = k.let((rest % panels) * width, "o")
-            group = k.let(rest // panels, "group")
-            channels = k.let(L.minimum(size["c"] - c0, size["channel_cut"]), "channels")
-            count = k.let(channels * self.taps, "count")
-            with k.vector(0, tiles.round_up(count, self.terms_high) * width) as i:
-                k.store(self.sums, i, L.Const(0, self.sum))
-            self._images(group, c0, channels, o0, count)
-            self._write(group, c0, o0, count)
+        for name in ("count", "padded", "panels", "panel"):
+            setattr(self, name, k.let(getattr(self, name), name))
+        self.fill_offsets()
+        all_panels = k.let(size["groups"] * self.panels, "all_panels")
+        with k.parallel(0, all_panels) as p, k.vector(0, self.padded * width) as i:
+            k.store(self.sums, p * self.padded * width + i, L.Const(0, self.sum))
+        self._blocks(all_panels)
+        with k.parallel(0, all_panels) as p:
+            self._write(p)
         return k.kernel()
 
-    def _images(self, group, c0, channels, o0, count):
+    def _blocks(self, all_panels):
         k, size = self.k, self.size
         out0, out1, out2 = self.three("out")
+        channels = k.let(size["groups"] * size["c"], "channels")
+        parts = k.let(L.idiv_ceil(self.count, size["term_cut"]), "parts")
         with k.serial(0, size["n"], size["image_cut"]) as n, k.serial(0, out0) as q0:
             images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
             with k.serial(0, out1, size["row_cut"]) as q1:
                 with k.serial(0, out2, size["column_cut"]) as q2:
                     high = k.let(L.minimum(out1 - q1, size["row_cut"]), "high")
                     wide = k.let(L.minimum(out2 - q2, size["column_cut"]), "wide")
-                    with k.serial(0, images) as i:
-                        at = k.let(i * high, "at")
-                        self._pack(at, n + i, group, o0, q0, q1, q2, high, wide)
-                    self.copy_input(n, images, group * size["c"] + c0, channels, q0, q1, q2)
-                    with k.serial(0, count, self.terms_high) as term:
-                        self._tile(term, count, images, high, wide)
+                    with k.parallel(0, images * channels) as number:
+                        i, c = number // channels, number % channels
+                        at = k.let(i * self.image + c * self.channel, "at")
+                        self.copy_channel(at, n + i, k.let(c, "c"), q0, q1, q2)
+                    with k.parallel(0, all_panels) as p, k.serial(0, images) as i:
+                        self._pack(p, i, n + i, q0, q1, q2, high, wide)
+                    with k.parallel(0, all_panels * parts) as number:
+                        p = k.let(number // parts, "p")
+                        first = k.let((number % parts) * size["term_cut"], "first")
+                        last = k.let(L.minimum(first + size["term_cut"], self.count), "last")
+                        with k.serial(first, last, self.terms_high) as term:
+                            self._tile(p, term, images, high, wide)
 
-    def _pack(self, at, n, group, o0, q0, q1, q2, high, wide):
-        """g's values of an image's part of a block, [pixel, output channel], from row ``at`` on."""
+    def _pack(self, p, i, n, q0, q1, q2, high, wide):
+        """g's values of an image of a block, [pixel, output channel]."""
         k, size, width = self.k, self.size, self.shape.width
+        group = k.let(p // self.panels, "group")
+        o0 = k.let((p % self.panels) * width, "o")
         with k.serial(0, high) as r:
             base = n * size["g_n"] + group * size["o"] * size["g_c"]
             base = base + q0 * size["g_0"] + (q1 + r) * size["g_1"]
             unit = "k" if self.form.g_unit else None
             source = Source(self.g, k.let(base, "base"), size["g_c"], size["g_2"], size["o"], unit)
-            to = (at + r) * wide * width
+            to = p * self.panel + (i * high + r) * wide * width
             tiles.pack(k, source, self.packed, to, o0, q2, wide, width, self.shape)
 
-    def _tile(self, term, count, images, high, wide):
+    def _tile(self, p, term, images, high, wide):
         """Some terms by a panel of channels, summed over the block's pixels."""
         k, width = self.k, self.shape.width
+        group = k.let((p // self.panels) * self.size["c"] * self.channel, "group")
         starts = []
         for i in range(self.terms_high):
             # Terms behind the last repeat it; their sums are not written out.
-            at = L.minimum(term + i, count - 1) if i else term
-            starts.append(k.let(self.offsets[at], "start"))
+            at = L.minimum(term + i, self.count - 1) if i else term
+            starts.append(k.let(group + self.offsets[at], "start"))
         acc = k.local(self.sum, 0, (self.terms_high, width), name="acc")
         step = self.size["stride1"] * self.row
         with k.serial(0, images) as image, k.serial(0, high) as r:
             row = k.let(image * self.image + r * step, "row")
-            values = k.let((image * high + r) * wide * width, "values")
+            values = k.let(p * self.panel + (image * high + r) * wide * width, "values")
             tiles.multiply(
                 k, acc, wide,
                 lambda i, j: self.piece[starts[i] + row + j],
@@ -157,16 +170,17 @@ class _WeightGradient(Windows):
             )  # fmt: skip
         for i in range(self.terms_high):
             with k.vector(0, width) as lane:
-                at = (term + i) * width + lane
+                at = (p * self.padded + term + i) * width + lane
                 k.store(self.sums, at, self.sums[at] + acc[i, lane])
 
-    def _write(self, group, c0, o0, count):
+    def _write(self, p):
         k, size, width = self.k, self.size, self.shape.width
-        base = k.let((group * size["o"] + o0) * size["w_out"] + c0 * self.taps, "base")
+        o0 = k.let((p % self.panels) * width, "o")
+        base = k.let(((p // self.panels) * size["o"] + o0) * size["w_out"], "base")
         with k.serial(0, L.minimum(size["o"] - o0, width)) as o:
-            with k.vector(0, count) as term:
-                value = L.cast(self.sums[term * width + o], self.form.dtype)
-                k.store(self.w, base + o * size["w_out"] + term, value)
+            with k.vector(0, self.count) as term:
+                value = self.sums[(p * self.padded + term) * width + o]
+                k.store(self.w, base + o * size["w_out"] + term, L.cast(value, self.form.dtype))
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
@@ -199,7 +213,7 @@ class Choice(NamedTuple):
     row_cut: int
     column_cut: int
     image_cut: int
-    channel_cut: int
+    term_cut: int
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
@@ -215,14 +229,12 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     columns = min(out2, _PIXELS)
     rows = min(out1, max(1, _PIXELS // columns))
     rows = -(-out1 // -(-out1 // rows))
-    height = (rows - 1) * sizes["stride1"] + (sizes["kernel1"] - 1) * sizes["dilation1"] + 1
-    across = (columns - 1) * sizes["stride2"] + (sizes["kernel2"] - 1) * sizes["dilation2"] + 1
     images = 1
     if rows == out1 and columns == out2:
         images = max(1, min(sizes["n"], _PIXELS // (rows * columns)))
-    c = max(sizes["c"], 1)
-    channels = min(c, max(1, _PIECE // (images * sizes["kernel0"] * height * across)))
     panels = sizes["groups"] * -(-sizes["o"] // (vectors * shape.lanes))
-    wanted = 1 if threads == 1 else 2 * threads
-    blocks = max(-(-c // channels), min(c, -(-wanted // max(panels, 1))))
-    return Choice(form, rows, columns, images, -(-c // blocks))
+    wanted = 1 if threads == 1 else 3 * threads
+    terms = max(sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"], 1)
+    high = terms_high(vector_bytes)
+    each = -(-terms // -(-wanted // max(panels, 1)))
+    return Choice(form, rows, columns, images, -(-each // high) * high)

@@ -31,8 +31,8 @@ class Windows:
         """The parameters of that name of the three dimensions."""
         return [self.size[f"{name}{d}"] for d in range(3)]
 
-    def window_scratch(self, channels, slack: int):
-        """Scratch for offsets and, for each thread, for the input of a piece.
+    def window_scratch(self, channels, slack: int, shared: bool):
+        """Scratch for the input of a piece, of all threads or of each, and for offsets.
 
         Reading may go ``slack`` elements past the last one.
         """
@@ -44,10 +44,11 @@ class Windows:
         across = (size["column_cut"] - 1) * s2 + (k2 - 1) * d2 + 1
         self.pitch = L.idiv_ceil(across, s2)
         self.row = s2 * self.pitch
-        self.offsets = k.scratch("offsets", L.int64, channels * k0 * k1 * k2)
-        self.image = channels * k0 * self.height * self.row
+        self.offsets = k.scratch("offsets", L.int64, size["c"] * k0 * k1 * k2)
+        self.channel = k0 * self.height * self.row
+        self.image = channels * self.channel
         piece = size["image_cut"] * self.image + slack
-        self.piece = k.scratch("piece", self.sum, piece, per_thread=True)
+        self.piece = k.scratch("piece", self.sum, piece, per_thread=not shared)
 
     def terms(self, channels, write):
         """Call ``write(term, c, t0, t1, t2)`` in loops over channels and taps."""
@@ -56,11 +57,11 @@ class Windows:
             with k.serial(0, k2) as t2:
                 write(((c * k0 + t0) * k1 + t1) * k2 + t2, c, t0, t1, t2)
 
-    def fill_offsets(self, channels):
+    def fill_offsets(self):
         """Where in a piece the input of each term lies, from that of the output's element on."""
         k, (k0, _, _), s2 = self.k, self.three("kernel"), self.size["stride2"]
         _, d1, d2 = self.three("dilation")
-        for name in ("height", "pitch", "row", "image"):
+        for name in ("height", "pitch", "row", "channel", "image"):
             setattr(self, name, k.let(getattr(self, name), name))
 
         def write(term, c, t0, t1, t2):
@@ -70,37 +71,29 @@ class Windows:
                 column = k.let(column % s2) * self.pitch + k.let(column // s2)
             k.store(self.offsets, term, row * self.row + column)
 
-        self.terms(channels, write)
+        self.terms(self.size["c"], write)
 
     def copy_input(self, n, images, channel, channels, q0, q1, q2):
-        """The input that the piece of the output at (n, q0, q1, q2) needs of some channels.
+        """The input that the piece of the output at (n, q0, q1, q2) needs of some channels."""
+        with self.k.serial(0, images) as i, self.k.serial(0, channels) as c:
+            at = self.k.let(i * self.image + c * self.channel, "at")
+            self.copy_channel(at, n + i, channel + c, q0, q1, q2)
 
-        There are zeros where there is none.
-        """
-        with self.k.serial(0, images) as i:
-            at = self.k.let(i * self.image, "at")
-            self._copy_image(at, n + i, channel, channels, q0, q1, q2)
-
-    def _copy_image(self, first, n, channel, channels, q0, q1, q2):
+    def copy_channel(self, first, n, channel, q0, q1, q2):
+        """What the piece needs of one channel of one image, with zeros where there is none."""
         k, size = self.k, self.size
         (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
         kernel0, dilation0 = size["kernel0"], size["dilation0"]
-        with k.serial(0, channels) as c, k.serial(0, kernel0) as t0:
-            with k.serial(0, self.height) as h:
-                at = k.let(first + ((c * kernel0 + t0) * self.height + h) * self.row, "at")
-                i0 = k.let(q0 * s0 + t0 * dilation0 - p0, "i")
-                i1 = k.let(q1 * s1 + h - p1, "i")
-                inside = (i0 >= 0) & (i0 < size["in0"]) & (i1 >= 0) & (i1 < size["in1"])
-                plane = n * size["x_n"] + (channel + c) * size["x_c"]
-                start = plane + i0 * size["x_0"] + i1 * size["x_1"]
-                with k.if_(inside):
-                    self._copy_row(at, k.let(start, "start"), q2)
-                with k.else_():
-                    self._zeros(at, 0, self.row)
-
-    def _zeros(self, at, lo, hi):
-        with self.k.vector(lo, hi) as j:
-            self.k.store(self.piece, at + j, L.Const(0, self.sum))
+        plane = n * size["x_n"] + channel * size["x_c"]
+        with k.serial(0, kernel0) as t0, k.serial(0, self.height) as h:
+            at = k.let(first + (t0 * self.height + h) * self.row, "at")
+            i0 = k.let(q0 * s0 + t0 * dilation0 - p0, "i")
+            i1 = k.let(q1 * s1 + h - p1, "i")
+            start = k.let(plane + i0 * size["x_0"] + i1 * size["x_1"], "start")
+            with k.if_((i0 >= 0) & (i0 < size["in0"]) & (i1 >= 0) & (i1 < size["in1"])):
+                self._copy_row(at, start, q2)
+            with k.else_(), k.vector(0, self.row) as j:
+                k.store(self.piece, at + j, L.Const(0, self.sum))
 
     def _copy_row(self, at, start, q2):
         """Columns q2 * stride - padding and on, each phase of the stride by itself."""
