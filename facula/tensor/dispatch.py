@@ -542,6 +542,7 @@ def span(x) -> tuple[int, int]:
 # Primitives -----------------------------------------------------------------------------------
 
 _primitive_sites: dict = table()
+_primitive_views: dict = table()
 
 
 def call_primitive(primitive: Primitive, inputs, params):
@@ -549,7 +550,13 @@ def call_primitive(primitive: Primitive, inputs, params):
     if capture.trace is not None:
         return capture.trace.primitive(primitive, inputs, params)
     if primitive.view is not None and isinstance(inputs[0], Tensor):
-        return views.through(inputs[0], (views.made_of(primitive, inputs[0], params),))
+        x = inputs[0]
+        key = (primitive.name, static_key(params), x._meta)
+        view = _primitive_views.get(key)
+        if view is None:
+            view = _primitive_views[key] = views.of_primitive(primitive, x, params)
+            count("plans", MAX_PLANS)
+        return view(x)
     key = (primitive.name, len(inputs), static_key(params))
     site = _primitive_sites.get(key)
     if site is None:

@@ -95,8 +95,7 @@ def place(g, movement):
     whole = tape.zeros(contiguous(x.shape, g._meta.dtype))
     recording, mode.grad = mode.grad, False
     try:
-        new, offset = view_through((movement,), whole._meta, {})
-        tape.copy_(wrap(new, whole._ptr + offset, whole._storage), g)
+        tape.copy_(slice_(whole, **movement.params), g)
     finally:
         mode.grad = recording
     if recording is not False and g._meta.requires_grad:
@@ -180,16 +179,12 @@ def made_of(movement_op, x, params) -> Movement:
 
 def through(x, chain, title="ViewBackward0"):
     """``x`` seen through movements; elements are copied where there is no such view."""
-    done = []
-    for movement in chain:
-        done.append(movement)
-        if view_through(done, x._meta, {}) is None:
-            x = through(x, done[:-1], title) if done[:-1] else x
-            x, done = tape.clone(x), [movement]
-    if not done:
-        done = []
-    new, offset = view_through(done, x._meta, {})
-    return View(x._meta, new, offset, tuple(done), title)(x)
+    return _view(x._meta, tuple(chain), title)(x)
+
+
+def of_primitive(primitive, x, params):
+    """A function that sees tensors like ``x`` through one movement; a copy where it must be."""
+    return _view(x._meta, (made_of(primitive, x, params),), "ViewBackward0")
 
 
 def plan(site, build, data):
@@ -244,10 +239,18 @@ def _are_parts(views, own) -> bool:
 
 
 def _view(own, chain, title):
+    """A function that sees tensors of meta ``own`` through movements; a copy where it must be."""
     seen = view_through(chain, own, {})
-    if seen is None:
-        return lambda x: through(x, chain, title)
-    return View(own, *seen, chain, title)
+    if seen is not None:
+        return View(own, *seen, chain, title)
+    count = len(chain) - 1
+    while view_through(chain[:count], own, {}) is None:
+        count -= 1
+    first = _view(own, chain[:count], title) if count else None
+    shape = chain[count].inputs[0].shape
+    copied = contiguous(shape, own.dtype, own.requires_grad, own.device)
+    rest = _view(copied, chain[count:], title)
+    return lambda x: rest(tape.clone(x if first is None else first(x)))
 
 
 # Changes in place -------------------------------------------------------------------------------
