@@ -92,7 +92,7 @@ def _convolution(module, kernel_of, names, node, operands, result, parts):
             choice = module.choose(
                 result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
             )
-            return kernel_of(choice.form), dict(zip(module.CUTS, choice[1:]))
+            return kernel_of(choice.form), choice.values
 
         return C.selected(select, bindings, operands, (result,))
 

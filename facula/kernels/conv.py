@@ -48,6 +48,8 @@ SIZES = (
 CUTS = ("row_cut", "column_cut", "image_cut", "panel_cut")
 #: Elements of a piece's input that stay in the second-level cache.
 _PIECE = 1 << 17
+#: Up to this width of the output, images are taken side by side if there are more than that.
+_NARROW = 4
 #: Pixels of a piece of several images: so many pay for the reading of the weights.
 _PIXELS = 256
 #: Up to so many output channels of a group vectors run along the columns.
@@ -64,6 +66,7 @@ class Form(NamedTuple):
         strided: whether the convolution's last stride may be other than 1.
         y_unit: whether y's last stride is 1.
         vectors: of output channels in a tile, 1 or 2; 0 for few channels, taken one by one.
+        crosswise: the dimensions stand for (1, 2, images), as narrow images are best taken.
         vector_bytes: 16, 32 or 64.
     """
 
@@ -73,11 +76,12 @@ class Form(NamedTuple):
     strided: bool
     y_unit: bool
     vectors: int
+    crosswise: bool
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on)
+        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on) + "c" * self.crosswise
         return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
 
 
@@ -111,7 +115,7 @@ class _Convolution(Windows):
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
         self.y = k.buffer("y", form.dtype, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
-        self.finish = epilogue(k) if epilogue else lambda value, place: value
+        self.epilogue = epilogue(k) if epilogue else None
         self._scratch()
 
     def _scratch(self):
@@ -200,6 +204,14 @@ class _Convolution(Windows):
             else:
                 self._channels_one_by_one(place, (first, last), (images, high, wide))
 
+    def finish(self, value, n, o, q0, q1, q2):
+        """What is stored of the sum for a place."""
+        if self.epilogue:
+            zero = L.Const(0, L.int64)
+            place = (q2, o, zero, q0, q1) if self.form.crosswise else (n, o, q0, q1, q2)
+            value = self.epilogue(value, place)
+        return L.cast(value, self.form.dtype)
+
     def _place(self, n, o, q0, q1, q2):
         """Where in y the row of an element begins, and from column to column."""
         size = self.size
@@ -220,8 +232,8 @@ class _Convolution(Windows):
                 with k.serial(0, self.depth) as term:
                     element = self.piece[base + self.offsets[term] + j]
                     k.assign(acc, L.fma(self.weights[weights + term], element, acc.get()))
-                value = self.finish(acc.get(), (n + i, o, q0, q1 + r, q2 + j))
-                k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
+                value = self.finish(acc.get(), n + i, o, q0, q1 + r, q2 + j)
+                k.store(self.y, to + j * step, value)
 
     def _panels_of_channels(self, place, panels, extent):
         k, shape = self.k, self.shape
@@ -299,8 +311,8 @@ class _Convolution(Windows):
             o = k.let(group * size["o"] + o0 + i, "channel")
             to, step = self._place(n, o, q0, q1, q2)
             with k.vector(0, columns) as j:
-                value = self.finish(self.spill[i * pitch + j], (n, o, q0, q1, q2 + j))
-                k.store(self.y, to + j * step, L.cast(value, self.form.dtype))
+                value = self.finish(self.spill[i * pitch + j], n, o, q0, q1, q2 + j)
+                k.store(self.y, to + j * step, value)
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
@@ -413,13 +425,24 @@ def _flattened(sizes: dict) -> dict:
 
 
 class Choice(NamedTuple):
-    """A form, and values for the size parameters that say how the work is cut."""
+    """A form, and the values of size parameters that go with it: the cuts, and sizes changed."""
 
     form: Form
-    row_cut: int
-    column_cut: int
-    image_cut: int
-    panel_cut: int
+    values: dict
+
+
+def _crosswise(sizes: dict) -> dict:
+    """The same convolution with dimensions (1, 2, images) in the place of (0, 1, 2)."""
+    turned = {"n": 1, "in2": sizes["n"], "out2": sizes["n"]}
+    fill = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
+    for name in ("in", "out", *fill):
+        turned |= {f"{name}0": sizes[f"{name}1"], f"{name}1": sizes[f"{name}2"]}
+        if name in fill:
+            turned[f"{name}2"] = fill[name]
+    for name in ("x", "y"):
+        turned |= {f"{name}_0": sizes[f"{name}_1"], f"{name}_1": sizes[f"{name}_2"]}
+        turned |= {f"{name}_2": sizes[f"{name}_n"], f"{name}_n": 0}
+    return turned | {"w_0": sizes["w_1"], "w_1": sizes["w_2"], "w_2": 0}
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
@@ -429,6 +452,11 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
         sizes: numbers by the names of ``SIZES``.
         threads: how many the cuts are meant for; they change no bit of the result.
     """
+    changed = {}
+    one = all(sizes[f"{name}0"] == 1 for name in ("in", "out", "kernel"))
+    if one and sizes["out2"] <= _NARROW < sizes["n"] and sizes["o"] > _FEW:
+        changed = _crosswise(sizes)
+        sizes = {**sizes, **changed}
     taps = [sizes[f"kernel{i}"] for i in range(3)]
     flat, expected = True, 1
     for i, name in ((2, "w_2"), (1, "w_1"), (0, "w_0")):
@@ -443,9 +471,10 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
         vectors, flat = 0, False
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
     y_unit = sizes["y_2"] == 1 or sizes["out2"] == 1
-    form = Form(d, x_unit, flat, strided, y_unit, vectors, vector_bytes)
+    form = Form(d, x_unit, flat, strided, y_unit, vectors, bool(changed), vector_bytes)
     width = vectors * shape.lanes or 1
-    return Choice(form, *_cuts(sizes, shape.height, -(-sizes["o"] // width), threads))
+    cuts = _cuts(sizes, shape.height, -(-sizes["o"] // width), threads)
+    return Choice(form, {**changed, **dict(zip(CUTS, cuts))})
 
 
 def _cuts(sizes, height, panels, threads):

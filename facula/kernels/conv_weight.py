@@ -207,13 +207,10 @@ def sizes_of(x, g, w, strides, *, stride, padding, dilation, groups) -> list:
 
 
 class Choice(NamedTuple):
-    """A form, and values for the size parameters that say how the work is cut."""
+    """A form, and the values of ``CUTS`` by name."""
 
     form: Form
-    row_cut: int
-    column_cut: int
-    image_cut: int
-    term_cut: int
+    values: dict
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
@@ -237,4 +234,5 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     terms = max(sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"], 1)
     high = terms_high(vector_bytes)
     each = -(-terms // -(-wanted // max(panels, 1)))
-    return Choice(form, rows, columns, images, -(-each // high) * high)
+    cuts = rows, columns, images, -(-each // high) * high
+    return Choice(form, dict(zip(CUTS, cuts)))
