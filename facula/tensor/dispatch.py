@@ -461,7 +461,11 @@ def _plan_backward(site, args, recording):
         if variant.given:
             return _recorded_backward(site, variant, results, metas, symbols, slots, data), ()
     bound = plans.bind(routine, symbols, metas, alias=True)
-    fresh = tuple(k == "output" and bound.items[j][0] == "output" for k, j in results.items)
+    # A result that goes to one place only: whoever gets it may keep it as his own.
+    fresh = tuple(
+        k == "output" and bound.items[j][0] == "output" and results.items.count((k, j)) == 1
+        for k, j in results.items
+    )
     function = plans.plain(bound, slots, data, results)
     return function, fresh
 

@@ -9,6 +9,7 @@ producer, so all cotangents of a node have arrived when its turn comes. Nothing 
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 import weakref
 from heapq import heappop, heappush
@@ -453,23 +454,28 @@ def run_hooks(hooks, g):
     return g
 
 
+#: Threads may bring gradients to one leaf.
+_accumulating = threading.RLock()
+
+
 def accumulate(leaf, g, fresh):
     """Add a cotangent to ``leaf.grad``; a fresh one becomes the gradient itself."""
     hooks = leaf._hooks
     if hooks is not None:
         new = run_hooks(hooks.before, g)
         fresh, g = fresh and new is g, new
-    have = leaf._grad
-    if have is None:
-        if mode.grad is False:
-            leaf._grad = g if fresh and g._meta.contiguous else clone(g)
+    with _accumulating:
+        have = leaf._grad
+        if have is None:
+            if mode.grad is False:
+                leaf._grad = g if fresh and g._meta.contiguous else clone(g)
+            else:
+                # A gradient that has a history may be shared: nobody changes it in place.
+                leaf._grad = g if g._meta.requires_grad else clone(g)
+        elif mode.grad is False and not have._meta.requires_grad:
+            add_(have, g)
         else:
-            # A gradient that has a history may be shared: nobody changes it in place.
-            leaf._grad = g if g._meta.requires_grad else clone(g)
-    elif mode.grad is False and not have._meta.requires_grad:
-        add_(have, g)
-    else:
-        leaf._grad = add(have, g)
+            leaf._grad = add(have, g)
     if hooks is not None:
         for hook in list(hooks.after.values()):
             hook(leaf)

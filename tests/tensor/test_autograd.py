@@ -312,3 +312,38 @@ def test_too_many_plans_are_forgotten_but_not_their_kernels(monkeypatch):
         x.narrow(0, 0, k).exp()
     assert engine.compiled_kernels == before
     assert dispatch._counts["plans"] <= 51
+
+
+def test_gradients_of_two_leaves_never_share_memory():
+    a, b = ft.tensor([3.0], requires_grad=True), ft.tensor([4.0], requires_grad=True)
+    for f in (lambda: a + b, lambda: (a * 2.0) + (b * 2.0), lambda: F.maximum(a, b) + F.fmax(a, b)):
+        a.grad = b.grad = None
+        f().sum().backward()
+        assert a.grad.data_ptr() != b.grad.data_ptr()
+        a.grad.zero_()
+        assert b.grad.item() != 0.0
+
+
+def test_threads_add_to_one_gradient():
+    x = ft.tensor([1.0] * 8, requires_grad=True)
+
+    def work():
+        for _ in range(200):
+            (x * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert x.grad.tolist() == [800.0] * 8
+
+
+def test_generators_keep_the_mode_to_themselves():
+    @ft.no_grad()
+    def numbers():
+        for _ in range(2):
+            yield ft.is_grad_enabled()
+
+    for inside in numbers():
+        assert not inside and ft.is_grad_enabled()
