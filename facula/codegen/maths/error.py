@@ -10,7 +10,6 @@ from .parts import (
     INF,
     absolute,
     at_most,
-    constant,
     copysign,
     format_of,
     polynomial,
@@ -24,12 +23,16 @@ ERFC_CENTRE = 3.0
 def erfc_positive(a):
     """erfc of ``a`` >= 0, up to where it underflows.
 
-    exp(-a^2) has the square as a pair: its rounding would be felt a^2 times.
+    exp(-a^2) has the square as a pair: its rounding would be felt a^2 times. The exponential also
+    takes in what the quotient's roundings lost, since it has a low part already.
     """
     square = a * a
     rest = L.fma(a, a, -square)
-    e = exp_shifted(-square, lift_of(format_of(a)), -rest)
-    inverse = constant(1.0, a) / (a + ERFC_CENTRE)
+    denominator = a + ERFC_CENTRE
+    inverse = 1.0 / denominator
+    lost = a - (denominator - ERFC_CENTRE)
+    missing = L.fma(-inverse, lost, L.fma(-inverse, denominator, 1.0))
+    e = exp_shifted(-square, lift_of(format_of(a)), missing - rest)
     t = (a - ERFC_CENTRE) * inverse
     return e * (polynomial(t, format_of(a).table("ERFC")) * inverse)
 
