@@ -9,7 +9,6 @@ from facula.ir.program import Value
 from facula.ops import OPS, F
 from facula.ops.operators import BINARY, COMPARE
 from facula.ops.pointwise import cast, copy_
-from facula.ops.promote import expand_to
 from facula.ops.promote import to as converted
 from facula.ops.registry import op
 from facula.tensor import memory, tape, views
@@ -22,7 +21,8 @@ from facula.tensor.tensor import Tensor, fill
 @op(spaces=(), inplace=True)
 def copy(input: Value, src: Value, non_blocking=False):
     """The elements of ``src``, broadcast and converted to those of ``input``."""
-    return expand_to(converted(src, input.dtype), input.shape)
+    src = converted(src, input.dtype)
+    return src if src.ndim == input.ndim == 0 else F.expand(src, *input.shape)
 
 
 # Conversions ----------------------------------------------------------------------------------
