@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facula import export
 from facula.serve import datatypes
 from facula.serve.model import Model, TensorSpec
+from facula.tensor import from_numpy
 
 
 class LoadError(Exception):
@@ -55,11 +57,9 @@ def load_model(path: str | Path, name: str, version: str = "1") -> Model:
     raise LoadError(f"{path}: no known kind of archive; hint: known are {', '.join(LOADERS)}")
 
 
-@register("facula archive", lambda path: (path / "program.json").is_file())
+@register("facula archive", export.is_archive)
 def load_archive(path: Path, name: str, version: str) -> Model:
     """An archive that ``facula.export.save`` wrote: a program, its weights, no code."""
-    from facula import export
-
     return ProgramModel(export.load(path), name, version)
 
 
@@ -75,12 +75,7 @@ class ProgramModel(Model):
         self.outputs = tuple(_spec(s) for s in program.outputs)
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        import facula
-
-        with facula.no_grad():
-            results = self._program(*(facula.from_numpy(inputs[s.name]) for s in self.inputs))
-        if not isinstance(results, tuple):
-            results = (results,)
+        results = self._program.run([from_numpy(inputs[s.name]) for s in self.inputs])
         return {spec.name: result.numpy() for spec, result in zip(self.outputs, results)}
 
 

@@ -1,0 +1,365 @@
+"""What the parameters and operands of a primitive must satisfy to be run as they are.
+
+Programs that were captured satisfy it, because the ops that appended their nodes checked. One read
+from a file may say anything, and a kernel believes what it is told: here everything is asked that
+keeps it inside of its operands' memory. A primitive without a check is refused in an archive.
+"""
+
+from __future__ import annotations
+
+from facula.base import dtypes as D
+from facula.ir.dims import Dim, product
+from facula.ops.conv import Pool
+from facula.ops.registry import PRIMITIVES
+
+CHECKS: dict = {}
+#: Pointwise primitives of bools and integers.
+_INTEGERS = frozenset(("shl", "shr", "and", "or", "xor", "not", "idiv", "ipow", "tdiv"))
+MAX_RANK = 32
+
+
+class Refused(Exception):
+    """A node that cannot be, and why."""
+
+
+def need(holds, what: str) -> None:
+    """Refuse the node unless ``holds``; questions about symbolic sizes become guards."""
+    if not holds:
+        raise Refused(what)
+
+
+def is_int(x) -> bool:
+    return type(x) is int
+
+
+def is_size(n) -> bool:
+    return isinstance(n, Dim) or is_int(n) and n >= 0
+
+
+def need_shape(shape) -> None:
+    need(isinstance(shape, tuple) and all(map(is_size, shape)), f"{shape} is no shape")
+    need(len(shape) <= MAX_RANK, f"more than {MAX_RANK} dimensions")
+    for n in shape:
+        need(n >= 0, f"a size of {n}")
+
+
+def need_dim(dim, x) -> None:
+    need(is_int(dim) and 0 <= dim < x.ndim, f"dimension {dim} of {x.ndim}")
+
+
+def need_dims(dims, x) -> None:
+    need(isinstance(dims, tuple) and dims, "no dimensions")
+    for d in dims:
+        need_dim(d, x)
+    need(list(dims) == sorted(set(dims)), f"dimensions {dims} in no order")
+
+
+def need_ints(values, count, least) -> None:
+    right = isinstance(values, tuple) and len(values) == count
+    need(right and all(is_int(v) and v >= least for v in values), f"{values} are not {count} ints")
+
+
+def need_equal(a, b, what) -> None:
+    need(len(a) == len(b) and all(m == n for m, n in zip(a, b)), f"{what}: {a} and {b} differ")
+
+
+def without(shape, dim) -> tuple:
+    return (*shape[:dim], *shape[dim + 1 :])
+
+
+def need_index(index) -> None:
+    need(index.dtype is D.int64, f"an index of dtype {index.dtype.name}")
+
+
+def check(primitive, inputs, params) -> None:
+    """Refuse a node of an archive.
+
+    Raises:
+        Refused: and why.
+    """
+    known = CHECKS.get(primitive.name)
+    if known is not None:
+        known(*inputs, **params)
+    elif primitive.kind == "pointwise" and primitive.name != "random_bits":
+        _pointwise(primitive, inputs, params)
+    else:
+        raise Refused("not allowed in an archive")
+
+
+def checked(*names):
+    """Declare the check of the primitives of these names."""
+
+    def add(function):
+        for name in names:
+            assert name in PRIMITIVES, name
+            CHECKS[name] = function
+        return function
+
+    return add
+
+
+def _pointwise(primitive, inputs, params):
+    need(len(inputs) == primitive.info["arity"], f"{len(inputs)} operands")
+    if primitive.name == "cast":
+        need(set(params) == {"dtype"} and isinstance(params["dtype"], D.dtype), f"{params}")
+    else:
+        need(not params, f"unknown parameters {list(params)}")
+    if primitive.name == "where":
+        need(inputs[0].dtype is D.bool_, "a condition that is not bool")
+    if primitive.name in _INTEGERS:
+        need(inputs[0].dtype.kind != "f", f"operands of dtype {inputs[0].dtype.name}")
+    for v in inputs[1:]:
+        need_equal(inputs[0].shape, v.shape, "shapes")
+
+
+# Sources and movements -----------------------------------------------------------------------------
+
+
+@checked("constant")
+def _constant(*, value, dtype):
+    need(isinstance(dtype, D.dtype) and type(value) in (bool, int, float), f"{value!r}")
+    if dtype.kind in "iu":
+        bits = 8 * dtype.itemsize - (dtype.kind == "i")
+        low = -(1 << bits) if dtype.kind == "i" else 0
+        need(type(value) is int and low <= value < 1 << bits, f"{value!r} as {dtype.name}")
+
+
+@checked("positions")
+def _positions(*, shape):
+    need_shape(shape)
+
+
+@checked("size")
+def _size(*, n, dtype):
+    need(isinstance(dtype, D.dtype) and is_size(n), f"{n!r}")
+
+
+@checked("expand")
+def _expand(x, *, shape):
+    need_shape(shape)
+    extra = len(shape) - x.ndim
+    need(extra >= 0, f"from {x.ndim} to {len(shape)} dimensions")
+    for n, m in zip(x.shape, shape[extra:]):
+        need(is_int(n) and n == 1 or n == m, f"size {n} expanded to {m}")
+
+
+@checked("reshape")
+def _reshape(x, *, shape):
+    need_shape(shape)
+    need(product(x.shape) == product(shape), f"{x.shape} reshaped to {shape}")
+
+
+@checked("permute")
+def _permute(x, *, order):
+    right = isinstance(order, tuple) and all(map(is_int, order))
+    need(right and sorted(order) == list(range(x.ndim)), f"order {order}")
+
+
+@checked("slice")
+def _slice(x, *, dim, start, length, step):
+    need_dim(dim, x)
+    need(all(map(is_size, (start, length, step))), "start, length and step must be sizes")
+    need(start >= 0 and length >= 0 and step >= 1, f"start {start}, length {length}, step {step}")
+    if not (is_int(length) and length == 0):
+        need(start + (length - 1) * step < x.shape[dim], f"a slice beyond size {x.shape[dim]}")
+
+
+@checked("flip")
+def _flip(x, *, dims):
+    need_dims(tuple(sorted(dims)), x)
+
+
+@checked("pad")
+def _pad(x, *, dim, before, after, between, value):
+    need_dim(dim, x)
+    need(all(map(is_size, (before, after, between))), "paddings must be sizes")
+    need(before >= 0 and after >= 0 and between >= 0, "negative padding")
+    need(type(value) in (bool, int, float), f"value {value!r}")
+
+
+@checked("windows")
+def _windows(x, *, dim, size, step, dilation):
+    need_dim(dim, x)
+    need(all(map(is_size, (size, step, dilation))), "size, step and dilation must be sizes")
+    need(size >= 1 and step >= 1 and dilation >= 1, f"size {size}, step {step}, {dilation}")
+    need(dilation * (size - 1) < x.shape[dim], f"a window wider than {x.shape[dim]}")
+
+
+# Reductions, scans, gathering ----------------------------------------------------------------------
+
+
+@checked(*(p.name for p in PRIMITIVES.values() if p.kind == "reduce" and p.name[:3] != "arg"))
+def _reduction(x, *, dims):
+    need_dims(dims, x)
+
+
+@checked("reduce_any", "reduce_all")
+def _logical(x, *, dims):
+    need_dims(dims, x)
+    need(x.dtype is D.bool_, f"{x.dtype.name} is not bool")
+
+
+@checked("argmax", "argmin")
+def _extremum(x, *, dims):
+    need_dims(dims, x)
+    need(len(dims) == 1, "more than one dimension")
+
+
+@checked("logsumexp", "norm2")
+def _floating_reduction(x, *, dims):
+    need_dims(dims, x)
+    need(x.dtype.is_floating_point, f"{x.dtype.name} is not floating-point")
+
+
+@checked("softmax", "log_softmax")
+def _rows(x, *, dim):
+    need_dim(dim, x)
+    need(x.dtype.is_floating_point, f"{x.dtype.name} is not floating-point")
+
+
+@checked("normalized")
+def _normalized(x, *, dims, eps):
+    _floating_reduction(x, dims=dims)
+    need(type(eps) in (int, float), f"eps {eps!r}")
+
+
+@checked("cumsum", "cumprod", "cummax", "cummin")
+def _scan(x, *, dim):
+    need_dim(dim, x)
+
+
+@checked("sort")
+def _sort(x, *, dim, descending):
+    need_dim(dim, x)
+    need(type(descending) is bool, f"descending {descending!r}")
+
+
+@checked("take")
+def _take(x, index, *, dim):
+    need_dim(dim, x)
+    need_index(index)
+
+
+@checked("gather")
+def _gather(x, index, *, dim):
+    need_dim(dim, x)
+    need_index(index)
+    need(x.ndim == index.ndim, "ranks differ")
+    for d in range(x.ndim):
+        need(d == dim or index.shape[d] <= x.shape[d], f"an index larger than size {x.shape[d]}")
+
+
+@checked("scatter")
+def _scatter(x, index, src, *, dim, reduce):
+    _gather(x, index, dim=dim)
+    need_equal(index.shape, src.shape, "index and source")
+    need(x.dtype is src.dtype, "dtypes differ")
+    need(reduce in ("set", "add", "mul", "min", "max"), f"reduce {reduce!r}")
+
+
+@checked("index_add")
+def _index_add(x, index, src, *, dim):
+    _take(x, index, dim=dim)
+    shape = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
+    need_equal(shape, src.shape, "places and source")
+    need(x.dtype is src.dtype, "dtypes differ")
+
+
+@checked("index_get")
+def _index_get(x, index):
+    need_index(index)
+    count = index.shape[1] if index.ndim == 2 else None
+    need(is_int(count) and 0 < count <= x.ndim, f"an index of shape {index.shape}")
+
+
+@checked("index_put")
+def _index_put(x, index, src, *, accumulate):
+    _index_get(x, index)
+    need_equal((index.shape[0], *x.shape[index.shape[1] :]), src.shape, "places and source")
+    need(x.dtype is src.dtype and type(accumulate) is bool, "dtypes differ")
+
+
+@checked("cat")
+def _cat(*xs, dim):
+    need(xs, "nothing to join")
+    need_dim(dim, xs[0])
+    for x in xs:
+        need(x.dtype is xs[0].dtype and x.ndim == xs[0].ndim, "dtypes or ranks differ")
+        need_equal(without(xs[0].shape, dim), without(x.shape, dim), "sizes")
+
+
+# Contractions and pooling --------------------------------------------------------------------------
+
+
+@checked("matmul")
+def _matmul(a, b):
+    need(a.ndim == b.ndim == 3, "ranks that are not 3")
+    need_equal((a.shape[0], a.shape[2]), b.shape[:2], "sizes")
+    need(a.dtype is b.dtype and a.dtype.kind != "b", "dtypes differ, or are bool")
+
+
+def _need_geometry(x, w, stride, padding, dilation, groups):
+    rank = w.ndim - 2
+    need(x.ndim == w.ndim and 1 <= rank <= 3 and x.dtype is w.dtype, "ranks or dtypes differ")
+    need(x.dtype.is_floating_point, f"dtype {x.dtype.name}")
+    need_ints(stride, rank, 1)
+    need_ints(dilation, rank, 1)
+    need_ints(padding, rank, 0)
+    need(is_int(groups) and groups >= 1, f"groups {groups!r}")
+
+
+def _need_conv_sizes(space, out, kernel, stride, padding, dilation):
+    for n, m, k, s, p, d in zip(space, out, kernel, stride, padding, dilation):
+        need(k >= 1 and n + 2 * p >= d * (k - 1) + 1, "a kernel wider than its input")
+        need((n + 2 * p - d * (k - 1) - 1) // s + 1 == m, "sizes that do not fit")
+
+
+@checked("conv")
+def _conv(x, w, *, stride, padding, dilation, groups):
+    _need_geometry(x, w, stride, padding, dilation, groups)
+    need(x.shape[1] == w.shape[1] * groups and w.shape[0] % groups == 0, "channels do not fit")
+    for n, k, p, d in zip(x.shape[2:], w.shape[2:], padding, dilation):
+        need(k >= 1 and n + 2 * p >= d * (k - 1) + 1, "a kernel wider than its input")
+
+
+@checked("conv_input")
+def _conv_input(g, w, *, spatial, stride, padding, dilation, groups):
+    _need_geometry(g, w, stride, padding, dilation, groups)
+    need_shape(spatial)
+    need(len(spatial) == w.ndim - 2, "spatial sizes")
+    need(g.shape[1] == w.shape[0] and w.shape[0] % groups == 0, "channels do not fit")
+    _need_conv_sizes(spatial, g.shape[2:], w.shape[2:], stride, padding, dilation)
+
+
+@checked("conv_weight")
+def _conv_weight(x, g, *, kernel, stride, padding, dilation, groups):
+    _need_geometry(x, g, stride, padding, dilation, groups)
+    need_shape(kernel)
+    need(len(kernel) == x.ndim - 2 and x.shape[0] == g.shape[0], "sizes")
+    need(x.shape[1] % groups == 0 and g.shape[1] % groups == 0, "channels do not fit")
+    _need_conv_sizes(x.shape[2:], g.shape[2:], kernel, stride, padding, dilation)
+
+
+def _pool(x, p):
+    need(set(p) == {"rank", "kernel", "stride", "padding", "dilation", "ceil_mode"}, f"{list(p)}")
+    rank = p["rank"]
+    need(is_int(rank) and 1 <= rank <= 3 and x.ndim in (rank + 1, rank + 2), f"rank {rank!r}")
+    need_ints(p["kernel"], rank, 1)
+    need_ints(p["stride"], rank, 1)
+    need_ints(p["padding"], rank, 0)
+    need_ints(p["dilation"], rank, 1)
+    need(type(p["ceil_mode"]) is bool, "ceil_mode")
+    names = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+    return Pool("max_pool", x, rank, *(p[k] for k in names))
+
+
+@checked("max_pool")
+def _max_pool(x, **params):
+    _pool(x, params)
+
+
+@checked("max_pool_gradient")
+def _max_pool_gradient(g, x, **params):
+    pool = _pool(x, params)
+    need(g.dtype is x.dtype and x.dtype.is_floating_point, "dtypes")
+    need_equal(g.shape, (*x.shape[: x.ndim - pool.rank], *pool.out), "sizes")
