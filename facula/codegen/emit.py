@@ -8,6 +8,7 @@ captures. ``vectors`` writes vector loops, ``memory`` loads and stores, ``arithm
 
 from __future__ import annotations
 
+from facula.base import config
 from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int64
 from facula.codegen import arithmetic, casts, maths, memory, parallel, vectors
 from facula.codegen.facts import Analysis, post_order
@@ -16,6 +17,7 @@ from facula.codegen.target import Target
 from facula.codegen.values import PTR, Value, constant, lane_numbers, splat
 from facula.codegen.writer import Writer
 from facula.ir import loops as L
+from facula.ir.verify_loops import verify
 
 _ZERO = constant(0, int64)
 
@@ -27,7 +29,12 @@ def emit(kernel: L.Kernel, target: Target) -> str:
     a parameter: a buffer's address, a size, a scalar's bits. If a scratch buffer is per thread,
     a last word is the number of bytes from one thread's to the next. It returns 0, or the status
     of a Check that failed.
+
+    Raises:
+        CompileError: with ``FACULA_VERIFY`` set, the kernel breaks a rule of the language.
     """
+    if config.VERIFY:
+        verify(kernel)
     module = Module(target)
     analysis = Analysis(target)
     em = Emitter(module, target, analysis, kernel.name)

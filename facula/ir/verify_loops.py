@@ -47,6 +47,7 @@ class _Verifier:
         self.loops = []
         self.statement = None
         self.known, self.constants = set(), set()
+        self.reduced, self.read = {}, set()  # in the vector loop around
         names = [p.name for p in kernel.params]
         if len(set(names)) < len(names):
             self.fail("two parameters have one name")
@@ -95,9 +96,14 @@ class _Verifier:
         self.bound.add(s.var)
         if s.kind == "unroll":
             self.constants.add(s.var)
+        if s.kind == "vector":
+            self.reduced, self.read = {}, set()
         self.loops.append(s)
         self.body(s.body)
         self.loops.pop()
+        both = [x.name for x in self.reduced if x in self.read] if s.kind == "vector" else []
+        if both:
+            self.fail(f"{both[0]} is reduced and read in one vector loop")
         self.bound.discard(s.var)
 
     def do_while(self, s):
@@ -139,6 +145,10 @@ class _Verifier:
         self.writable(s.local)
         if s.op not in L.REDUCTIONS:
             self.fail(f"no reduction is called {s.op!r}")
+        vector = self.inside("vector")
+        if vector and vector not in self.locals[s.local]:
+            if self.reduced.setdefault(s.local, s.op) != s.op:
+                self.fail(f"{s.local.name} is reduced by two ops in one vector loop")
         if s.op in ("and", "or") and s.local.dtype.kind == "f":
             self.fail(f"{s.op} of {s.local.dtype.name}")
 
@@ -196,6 +206,7 @@ class _Verifier:
             self.load(e)
         elif isinstance(e, L.Get):
             self.local(e.local, e.index)
+            self.read.add(e.local)
         elif isinstance(e, L.Cast):
             if e.bits and e.dtype.itemsize != e.args[0].dtype.itemsize:
                 self.fail(f"bits of another size: {show(e)}")

@@ -131,6 +131,22 @@ def reduces_sub(k, x, y, n):
     k.reduce(r, "sub", x[0])
 
 
+@breaks("is reduced by two ops in one vector loop")
+def two_ops(k, x, y, n):
+    r = k.local(F32)
+    with k.vector(0, n) as i:
+        k.reduce(r, "add", x[i])
+        k.reduce(r, "max", x[i])
+
+
+@breaks("is reduced and read in one vector loop")
+def reads_what_it_reduces(k, x, y, n):
+    r = k.local(F32)
+    with k.vector(0, n) as i:
+        k.reduce(r, "add", x[i])
+        k.store(y, i, r)
+
+
 @breaks("bits of another size")
 def bits(k, x, y, n):
     k.store(y, L.bitcast(x[0], D.int64), 1.0)
