@@ -67,7 +67,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):  # noqa: A002
     """The norm of order ``ord`` of all elements, or of vectors along ``dim``."""
     if dtype is not None:
         x = x.to(dtype)
-    return names_of_space("torch", "vector_norm", __name__)(x, ord, dim, keepdim)
+    return names_of_space("linalg", "vector_norm", __name__)(x, ord, dim, keepdim)
 
 
 @with_out
@@ -151,6 +151,7 @@ def tensorsolve(A, B, dims=None):  # noqa: N803
 
 def vander(x, *, N=None):  # noqa: N803
     """The matrices of ascending powers of vectors (the last dimension)."""
+    x = x.reshape(1) if x.ndim == 0 else x
     n = x.shape[-1] if N is None else N
     powers = x.new_tensor(list(range(n)))
     return x.unsqueeze(-1) ** powers

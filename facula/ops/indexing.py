@@ -183,8 +183,7 @@ def gather(input: Value, dim, index: Value, *, sparse_grad=False):
         IndexError: an index out of range.
     """
     dim = wrap_dim("gather", dim, input.ndim)
-    if index.dtype is not D.int64:
-        fail(DtypeError, "gather", f"Expected dtype int64 for index, got {index.dtype.name}")
+    index = need_index("gather", index)
     if index.ndim == 0 or input.ndim == 0:
         y = gather_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), dim=0)
         return F.reshape(y, index.shape)
@@ -213,8 +212,7 @@ def _fits(name, shape, index_shape, dim):
 
 def _scattered(name, input, dim, index, src, reduce):
     dim = wrap_dim(name, dim, input.ndim)
-    if index.dtype is not D.int64:
-        fail(DtypeError, name, f"Expected dtype int64 for index, got {index.dtype.name}")
+    index = need_index(name, index)
     if isinstance(src, Value) and not src.weak:
         if src.dtype is not input.dtype:
             fail(DtypeError, name, "Expected self.dtype to be equal to src.dtype")
@@ -284,6 +282,11 @@ def index_add(input: Value, dim, index: Value, source: Value, *, alpha: Scalar =
             "self and source expected to have the same dtype, got "
             f"{input.dtype.name} and {source.dtype.name}",
         )
+    if input.ndim == 0:
+        one = F.index_add(F.reshape(input, (1,)), 0, index, F.reshape(source, (-1,)), alpha=alpha)
+        return F.reshape(one, ())
+    if source.ndim == 0 and input.ndim == 1:
+        source = F.reshape(source, (1,))
     expected = _index_shape(input.shape, dim, index.shape)
     if tuple(source.shape) != tuple(expected):
         fail(ShapeError, "index_add", f"source has shape {source.shape}, expected {expected}")

@@ -8,21 +8,16 @@ from facula.ir import dims as sizes
 from facula.ir.program import Value
 from facula.ops import results
 from facula.ops.movement import slice_
-from facula.ops.promote import broadcast_shapes, expand_to, promoted, to, together, unbroadcast
+from facula.ops.promote import expand_to, promoted, to, together, unbroadcast
+from facula.ops.reduce import size_value
 from facula.ops.registry import F, Tensors, op
 from facula.ops.shape import index_along
 
 # Ranks -------------------------------------------------------------------------------------------
 
 
-def _listed(tensors):
-    """``f(a, b)`` and ``f([a, b])`` alike."""
-    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
-        return tuple(tensors[0])
-    return tensors
-
-
 def _at_least(x, n):
+    """Dimensions of size 1 added up to the rank ``n``, as NumPy places them."""
     if x.ndim >= n:
         return x
     if n == 3:
@@ -30,29 +25,6 @@ def _at_least(x, n):
     else:
         shape = (1,) * (n - x.ndim) + tuple(x.shape)
     return F.reshape(x, shape)
-
-
-def _each(tensors, n):
-    several = tuple(_at_least(x, n) for x in _listed(tensors))
-    return several[0] if len(tensors) == 1 and isinstance(tensors[0], Value) else several
-
-
-@op(spaces=("torch",), view=True)
-def atleast_1d(*tensors: Tensors):
-    """0-dim tensors as vectors of one element, others as they are."""
-    return _each(tensors, 1)
-
-
-@op(spaces=("torch",), view=True)
-def atleast_2d(*tensors: Tensors):
-    """Leading dimensions of size 1 up to a rank of 2."""
-    return _each(tensors, 2)
-
-
-@op(spaces=("torch",), view=True)
-def atleast_3d(*tensors: Tensors):
-    """Dimensions of size 1 up to a rank of 3, as NumPy places them."""
-    return _each(tensors, 3)
 
 
 @op(view=True)
@@ -65,14 +37,6 @@ def ravel(input: Value):
 def broadcast_to(input: Value, size):
     """``input`` expanded to a shape."""
     return F.expand(input, tuple(size))
-
-
-@op(spaces=("torch",), samples=lambda make: [((make(3, 1), make(4)), {})])
-def broadcast_tensors(*tensors: Tensors):
-    """All tensors expanded to their common shape."""
-    tensors = _listed(tensors)
-    shape = broadcast_shapes(*(x.shape for x in tensors), name="broadcast_tensors")
-    return tuple(expand_to(x, shape) for x in tensors)
 
 
 @op(spaces=("method",), samples=lambda make: [((make(3, 4), (3, 1)), {}), ((make(3, 4), (4,)), {})])
@@ -223,8 +187,9 @@ def rot90(input: Value, k=1, dims=(0, 1)):
 
 def _span_mask(x, dim, start, end, step):
     place = index_along(x, dim)
-    inside = F.ge(place, start) & F.lt(place, end)
-    return inside if step == 1 else inside & F.eq(F.remainder(place - start, step), 0)
+    first, last = size_value(start, D.int64), size_value(end, D.int64)
+    inside = F.ge(place, first) & F.lt(place, last)
+    return inside if step == 1 else inside & F.eq(F.remainder(place - first, step), 0)
 
 
 @op(samples=lambda make: [((make(4, 5), make(4), 1, 2), {})])
@@ -239,11 +204,11 @@ def select_scatter(input: Value, src: Value, dim, index):
     if len(shape) != src.ndim or not all(a == b for a, b in zip(shape, src.shape)):
         fail(ShapeError, "select_scatter", f"expected src to have a size equal to the slice of self. "
              f"src size = {list(src.shape)}, slice size = {list(shape)}")  # fmt: skip
-    mask = F.eq(index_along(input, dim), index)
+    mask = F.eq(index_along(input, dim), size_value(index, D.int64))
     return F.where(mask, to(F.unsqueeze(src, dim), input.dtype), input)
 
 
-@op(samples=lambda make: [((make(6, 4), make(2, 4), 0, 1, 5, 2), {})])
+@op(out=True, samples=lambda make: [((make(6, 4), make(2, 4), 0, 1, 5, 2), {})])
 def slice_scatter(input: Value, src: Value, dim=0, start=None, end=None, step=1):
     """A copy of ``input`` with ``src`` in the place of a slice along ``dim``."""
     dim = wrap_dim("slice_scatter", dim, input.ndim)
@@ -260,7 +225,7 @@ def slice_scatter(input: Value, src: Value, dim=0, start=None, end=None, step=1)
              f"got {src.shape[dim]}")  # fmt: skip
     if length == 0:
         return F.clone(input)
-    place = F.maximum(F.floor_divide(index_along(input, dim) - start, step), 0)
+    place = F.maximum(F.floor_divide(index_along(input, dim) - size_value(start, D.int64), step), 0)
     place = F.minimum(place, F.size_of(src, dim) - 1)
     return F.where(_span_mask(input, dim, start, end, step), F.gather(src, dim, place), input)
 
@@ -290,7 +255,7 @@ def diagonal_scatter(input: Value, src: Value, offset=0, dim1=0, dim2=1):
     return F.where(mask, F.permute(picked, tuple(order)), input)
 
 
-@op(samples=lambda make: [((make(3, 4), 1, 1, 2), {})])
+@op(out=True, samples=lambda make: [((make(3, 4), 1, 1, 2), {})])
 def narrow_copy(input: Value, dim, start, length):
     """As ``narrow``, copied."""
     return F.clone(F.narrow(input, dim, start, length))
@@ -398,7 +363,10 @@ def angle(input: Value):
     return F.where(F.isnan(x), x, y)
 
 
-@op(spaces=("torch",), samples=lambda make: [((F.round(make(3, 4)), F.round(make(5))), {})])
+@op(
+    spaces=("torch",), out=True,
+    samples=lambda make: [((make(3, 4, dtype=D.int64), make(5, dtype=D.int64)), {})],
+)
 def isin(elements: Value, test_elements: Value, *, assume_unique=False, invert=False):
     """Where elements are among ``test_elements``."""
     a, b = promoted(elements, test_elements)
@@ -406,7 +374,7 @@ def isin(elements: Value, test_elements: Value, *, assume_unique=False, invert=F
     return F.logical_not(found) if invert else found
 
 
-@op(samples=lambda make: [((make(6, low=0.1, high=50.0),), {})])
+@op(out=True, samples=lambda make: [((make(6, low=0.1, high=50.0),), {})])
 def frexp(input: Value):
     """Mantissas from [0.5, 1) and exponents: ``input = mantissa * 2**exponent``."""
     if not input.dtype.is_floating_point:
@@ -424,7 +392,12 @@ def frexp(input: Value):
     return results.frexp(to(mantissa, input.dtype), to(exponent, D.int32))
 
 
-@op(spaces=("torch", "method"), samples=lambda make: [((make(4, 3), 0, make(2, dtype=D.int64, low=0, high=4), make(2, 3), "prod"), {})], inplace=True)
+def _index_reduce_samples(make):
+    index = make(2, dtype=D.int64, low=0, high=4)
+    return [((make(4, 3), 0, index, make(2, 3), "amax"), {})]
+
+
+@op(inplace=True, out=True, samples=_index_reduce_samples)
 def index_reduce(input: Value, dim, index: Value, source: Value, reduce, *, include_self=True):
     """A copy of ``input`` with slices of ``source`` combined into the places ``index`` of ``dim``.
 

@@ -185,6 +185,11 @@ def tensordot(a: Value, b: Value, dims=2):
     if len(da) != len(db):
         fail(ShapeError, "tensordot", "both dimension lists should have same length")
     for i, j in zip(da, db):
+        # A size of 1 stands for any: the sum over the other's dimension.
+        if a.shape[i] == 1 and not b.shape[j] == 1:
+            b = F.sum(b, j, True)
+        elif b.shape[j] == 1 and not a.shape[i] == 1:
+            a = F.sum(a, i, True)
         if not a.shape[i] == b.shape[j]:
             fail(ShapeError, "tensordot", f"contracted dimensions need to match, but first has size "
                  f"{a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}")  # fmt: skip
@@ -348,7 +353,11 @@ def identity_like(x: Value) -> Value:
     return to(F.eq(row, column), x.dtype)
 
 
-@op(out=True, samples=lambda make: [((make(3, 5), make(2, 3, 4), make(2, 4, 5)), {})])
+@op(
+    inplace=True,
+    out=True,
+    samples=lambda make: [((make(3, 5), make(2, 3, 4), make(2, 4, 5)), {})],
+)
 def addbmm(input: Value, batch1: Value, batch2: Value, *, beta: Scalar = 1, alpha: Scalar = 1):
     """``beta * input + alpha * sum(batch1 @ batch2)``."""
     y = F.sum(F.bmm(batch1, batch2), 0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail, wrap_dim
+from facula.base.errors import DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
 from facula.ops.indexing import gather_, index_get_, index_put_, need_index, scatter_, take_
 from facula.ops.promote import broadcast_shapes, expand_to, promoted, to
 from facula.ops.random import positions
-from facula.ops.registry import F, Scalar, Tensors, op
+from facula.ops.registry import F, Scalar, Tensors, composite, op
 
 
 def wrapped(index: Value, x: Value, dim) -> Value:
@@ -79,7 +79,12 @@ def take(input: Value, index: Value):
     return take_(flat, wrapped(index, flat, 0), dim=0)
 
 
-@op(inplace=True, samples=lambda make: [((make(4, 5), _index_sample(make, 3, n=20), make(3)), {})])
+def _put_samples(make):
+    index = make(3, dtype=D.int64, low=0, high=20, distinct=True)
+    return [((make(4, 5), index, make(3)), {})]
+
+
+@op(inplace=True, samples=_put_samples)
 def put(input: Value, index: Value, source: Value, accumulate=False):
     """A copy of ``input`` with ``source`` written (or added) at positions of it seen as 1-D."""
     if index.dtype is not D.int64:
@@ -132,11 +137,15 @@ def index_fill(input: Value, dim, index: Value, value: Value):
     if isinstance(value, Value) and value.ndim:
         fail(ShapeError, "index_fill", "only supports a 0-dimensional value tensor, but got tensor "
              f"with {value.ndim} dimension(s)")  # fmt: skip
+    x = F.reshape(input, (1,)) if input.ndim == 0 else input
     index = F.reshape(index, (sizes.product(index.shape),))
-    moved, back = _along(input, dim)
-    rows = F.reshape(wrapped(index, moved, 0), (index.shape[0], 1))
-    src = expand_to(to(value, input.dtype), (index.shape[0], *moved.shape[1:]))
-    return back(index_put_(moved, rows, src, accumulate=False))
+    rows = F.reshape(wrapped(index, x, dim), (index.shape[0], 1))
+    # A mask of the slices: where an index occurs twice, the value still counts once.
+    ones = F.eq(F.zeros_of((index.shape[0],), D.uint8), 0)
+    mask = index_put_(F.zeros_of((x.shape[dim],), D.bool_), rows, ones, accumulate=False)
+    mask = F.reshape(mask, tuple(n if d == dim else 1 for d, n in enumerate(x.shape)))
+    y = F.where(expand_to(mask, x.shape), to(value, input.dtype), x)
+    return F.reshape(y, ()) if input.ndim == 0 else y
 
 
 @op(
@@ -212,7 +221,7 @@ def scatter_reduce(input: Value, dim, index: Value, src: Value, reduce, *, inclu
     if not include_self:
         identity = expand_to(to(_identity(reduce, x.dtype), x.dtype), index.shape)
         x = F.scatter(x, dim, index, identity)
-    y = _scattered_into(x, dim, index, src, _REDUCTIONS[reduce])
+    y = _scattered_into(x, dim, index, src, reduce)
     if reduce == "mean":
         ones = F.zeros_of(index.shape, D.int64) + 1
         counts = F.scatter_add(F.zeros_of(x.shape, D.int64), dim, index, ones)
@@ -230,12 +239,41 @@ def _scattered_into(x, dim, index, src, reduce):
         )
     dim = wrap_dim("scatter_reduce", dim, x.ndim)
     if x.ndim == 0:
-        one = scatter_(*(F.reshape(v, (1,)) for v in (x, index, src)), dim=0, reduce=reduce)
+        one = _combined(*(F.reshape(v, (1,)) for v in (x, index, src)), dim=0, reduce=reduce)
         return F.reshape(one, ())
     for d, n in enumerate(index.shape):
         if not sizes.same(src.shape[d], n):
             src = F.narrow(src, d, 0, n)
-    return scatter_(x, index, src, dim=dim, reduce=reduce)
+    return _combined(x, index, src, dim=dim, reduce=reduce)
+
+
+def _scatter_body(x, index, src, *, dim, reduce):
+    return scatter_(x, index, src, dim=dim, reduce=_REDUCTIONS[reduce])
+
+
+def _scatter_gradient(g, y, x, index, src, *, dim, reduce):
+    """Extrema share the cotangent equally; of a product, the others' product times it."""
+    if reduce in ("sum", "mean"):
+        return g, None, gather_(g, index, dim=dim)
+    if reduce == "prod":
+        # The product without one factor: of the factors that are no zeros, if there is no other zero.
+        ones_x, ones_src = F.where(x.eq(0), 1.0, x), F.where(src.eq(0), 1.0, src)
+        rest = scatter_(ones_x, index, ones_src, dim=dim, reduce="mul")
+        zeros = scatter_(to(x.eq(0), x.dtype), index, to(src.eq(0), x.dtype), dim=dim, reduce="add")
+
+        def of(v, whole, count, cotangent):
+            nothing = F.where(count.eq(0), whole / F.where(v.eq(0), 1.0, v), 0.0)
+            return cotangent * F.where(v.eq(0), F.where(count.eq(1), whole, 0.0), nothing)
+
+        picked = [gather_(t, index, dim=dim) for t in (rest, zeros, g)]
+        return of(x, rest, zeros, g), None, of(src, *picked)
+    hit_x, hit_src = to(x.eq(y), x.dtype), to(src.eq(gather_(y, index, dim=dim)), x.dtype)
+    share = g / scatter_(hit_x, index, hit_src, dim=dim, reduce="add")
+    return hit_x * share, None, hit_src * gather_(share, index, dim=dim)
+
+
+#: ``scatter_`` with a gradient for every reduction.
+_combined = composite("scatter_combined", _scatter_body, _scatter_gradient)
 
 
 # Searching and counting --------------------------------------------------------------------------
@@ -272,7 +310,8 @@ def _search(sequence, values, right):
     samples=lambda make: [((make(3, 7, ordered=True), make(3, 4)), {})],
 )
 def searchsorted(
-    sorted_sequence: Value, input: Value, *, out_int32=False, right=False, side=None, sorter=None
+    sorted_sequence: Value, input: Value, *, out_int32=False, right=False, side=None,
+    sorter: Value = None,
 ):
     """Where each value would be inserted into its (last-dimension) sorted sequence.
 
@@ -281,7 +320,7 @@ def searchsorted(
         out_int32: int32 positions instead of int64.
     """
     if sorter is not None:
-        fail(ArgumentError, "searchsorted", "sorter is not supported", "gather the sequence first")
+        sorted_sequence = F.gather(sorted_sequence, -1, sorter)
     if side not in (None, "left", "right"):
         fail(ShapeError, "searchsorted", f"side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
@@ -311,7 +350,11 @@ def searchsorted(
     return to(found, D.int32) if out_int32 else found
 
 
-@op(spaces=("torch",), out=True)
+@op(
+    spaces=("torch",),
+    out=True,
+    samples=lambda make: [((make(3, 4), make(7, ordered=True)), {}), ((make(5), make(0)), {})],
+)
 def bucketize(input: Value, boundaries: Value, *, out_int32=False, right=False):
     """The number of the bucket between sorted 1-D ``boundaries`` that each element falls into."""
     if boundaries.ndim != 1:
@@ -368,7 +411,7 @@ def unravel(input: Value, like: Value):
     return columns[0] if len(columns) == 1 else F.cat(columns, 1)
 
 
-@op(inplace=True)
+@op(inplace=True, samples=lambda make: [((make(3, 5), make(5, dtype=D.bool_), make(20)), {})])
 def masked_scatter(input: Value, mask: Value, source: Value):
     """``input`` with the elements of ``source``, in order, where ``mask`` is true."""
     if mask.dtype is not D.bool_:

@@ -137,7 +137,7 @@ def kthvalue(input: Value, k, dim=-1, keepdim=False):
     return _picked(x, dim, index, keepdim, results.kthvalue, input.ndim == 0)
 
 
-@op(samples=lambda make: [((F.round(make(3, 7)), 1), {})])
+@op(out=True, samples=lambda make: [((make(3, 7, dtype=D.int64), 1), {})])
 def mode(input: Value, dim=-1, keepdim=False):
     """The smallest of the most frequent elements along ``dim``: (values, indices)."""
     x, dim = _rows("mode", input, dim)
@@ -351,7 +351,7 @@ def cov(input: Value, *, correction=1, fweights: Value = None, aweights: Value =
         else:
             norm = total - correction * F.sum(w * to(aweights, x.dtype)) / total
     y = F.matmul(weighted, F.t(centred)) / F.maximum(norm, to(0, x.dtype))
-    return F.reshape(y, ()) if input.ndim < 2 else y
+    return F.reshape(y, ()) if x.shape[0] == 1 else y
 
 
 @op(samples=lambda make: [((make(3, 6),), {}), ((make(6),), {})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import math
 from functools import cache
@@ -16,8 +17,10 @@ from facula.base.errors import (
     UnsupportedError,
     fail,
 )
+from facula.ir.dims import Dim
 from facula.ops import OPS
 from facula.runtime import storage
+from facula.tensor.dispatch import capture
 from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import contiguous, meta
 from facula.tensor.tensor import Tensor, wrap
@@ -73,7 +76,7 @@ def sizes(name, given) -> tuple:
     for n in given:
         if not hasattr(n, "__index__") or isinstance(n, bool):
             fail(ArgumentTypeError, name, f"sizes must be ints, got {type(n).__name__}")
-        result.append(n.__index__())
+        result.append(n if isinstance(n, Dim) else n.__index__())
     if result and min(result) < 0:
         bad = next(n for n in result if n < 0)
         fail(ShapeError, name, f"Trying to create tensor with negative dimension {bad}: {result}")
@@ -87,6 +90,8 @@ def blank(name, given, dtype=None, device=None, size=None) -> Tensor:
         check_device(device)
     if size is not None:
         given = (size,)
+    if capture.trace is not None:
+        return capture.trace.fresh(sizes(name, given), dtype)
     try:
         own = _metas[given, dtype]
     except (KeyError, TypeError):
@@ -129,9 +134,9 @@ def number(name, x):
     Raises:
         TypeError: anything else; complex numbers, which there are none of here.
     """
-    if isinstance(x, (bool, int, float)):
+    if isinstance(x, (bool, int, float, Dim)):
         return x
-    if isinstance(x, complex):
+    if isinstance(x, builtins.complex):
         refuse_complex(name)
     if hasattr(x, "item"):
         return x.item()
@@ -200,6 +205,8 @@ def _like(x, dtype, device, memory_format, name) -> Tensor:
     check_device(device)
     own = x._meta
     dtype = own.dtype if dtype is None else element_type(dtype)
+    if capture.trace is not None:
+        return capture.trace.fresh(own.shape, dtype)
     strides = None
     if not own.contiguous and str(memory_format or "preserve").endswith("preserve"):
         strides = dense_strides(own)
@@ -273,10 +280,10 @@ def empty_permuted(
 ) -> Tensor:
     """A tensor whose dimensions lie in memory in the order of ``physical_layout``."""
     shape, order = sizes("empty_permuted", (size,)), tuple(physical_layout)
-    if sorted(order) != list(range(len(shape))):
+    if sorted(order) != list(builtins.range(len(shape))):
         fail(ShapeError, "empty_permuted", f"expected a permutation of the dimensions, got {order}")
     x = blank("empty_permuted", (tuple(shape[d] for d in order),), dtype, device)
-    return leaf(x.permute([order.index(d) for d in range(len(order))]).detach(), requires_grad)
+    return leaf(x.permute([order.index(d) for d, _ in enumerate(order)]).detach(), requires_grad)
 
 
 # Sequences of numbers ----------------------------------------------------------------------------
@@ -303,15 +310,16 @@ def arange(
     dtype = element_type(dtype)
     if dtype is D.bool_:
         fail(UnsupportedError, "arange", "bool is no dtype to count in")
-    if not all(math.isfinite(x) for x in (start, end, step)):
+    symbolic = any(isinstance(x, Dim) for x in (start, end, step))
+    if not symbolic and not all(math.isfinite(x) for x in (start, end, step)):
         fail(ShapeError, "arange", f"unsupported range: {start} -> {end} by {step}")
-    if dtype.kind != "f":
+    if dtype.kind != "f" and not symbolic:
         start, end, step = int(start), int(end), int(step)
     if step == 0:
         fail(ShapeError, "arange", "step must be nonzero")
     if (end - start) * step < 0:
         fail(ShapeError, "arange", "upper bound and lower bound inconsistent with step sign")
-    exact = all(isinstance(x, int) for x in (start, end, step))
+    exact = all(isinstance(x, (int, Dim)) for x in (start, end, step))
     n = -((start - end) // step) if exact else math.ceil((end - start) / step)
     x = target("arange", out, (n,), dtype, device)
     return leaf(fills("count")(x, start, step), requires_grad)
@@ -409,13 +417,9 @@ def meshgrid(*tensors, indexing=None) -> tuple:
     swap = indexing == "xy" and n > 1
     grids = []
     for i, x in enumerate(tensors):
-        grid = x.reshape([-1 if d == i else 1 for d in _indices(n)]).expand(shape)
+        grid = x.reshape([-1 if d == i else 1 for d in builtins.range(n)]).expand(shape)
         grids.append(grid.transpose(0, 1) if swap else grid)
     return tuple(grids)
-
-
-def _indices(n):
-    return list(itertools.islice(itertools.count(), n))
 
 
 def cartesian_prod(*tensors) -> Tensor:
@@ -438,7 +442,7 @@ def combinations(input, r=2, with_replacement=False) -> Tensor:  # noqa: A002
     if r == 0:
         return empty(0, dtype=input.dtype)
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    flat = list(itertools.chain.from_iterable(choose(_indices(input.numel()), r)))
+    flat = list(itertools.chain.from_iterable(choose(builtins.range(input.numel()), r)))
     from_python = input.new_tensor(flat, dtype=D.int64)
     return OPS["index_select"](input, 0, from_python).reshape(-1, r)
 

@@ -20,7 +20,7 @@ from facula.ops import OPS
 from facula.ops.movement import reshape_, slice_
 from facula.ops.promote import broadcast_shapes
 from facula.tensor.dispatch import table
-from facula.tensor.functions import function_of
+from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import meta
 from facula.tensor.tensor import Tensor
 from facula.tensor.views import View
@@ -484,6 +484,15 @@ def index_put(input, indices, values, accumulate=False):  # noqa: A002
 # Positions of what is true -----------------------------------------------------------------------
 
 
+def into(name, out, y):
+    """``out`` with the elements of ``y``, resized to its shape; the dtypes must agree."""
+    if out.dtype is not y.dtype:
+        fail(ShapeError, name, f"Expected out tensor to have dtype {y.dtype}, but got {out.dtype} "
+             "instead")  # fmt: skip
+    fit(name, out, y.shape)
+    return out.copy_(y)
+
+
 def nonzero_tuple(x) -> tuple:
     """The positions of the nonzero elements: one int64 vector a dimension."""
     return tuple(nonzero(x).unbind(1)) if x.ndim else (nonzero(x.reshape(1))[:, 0],)
@@ -499,17 +508,14 @@ def nonzero(input, *, out=None, as_tuple=False):  # noqa: A002
     x = input.detach()
     found = _true_positions(x.reshape(-1) if x.ndim != 1 else x)
     if x.ndim == 0:
-        found = found.reshape(found.shape[0], 0)
+        found = found.new_empty(found.shape[0], 0)
     elif x.ndim == 1:
         found = found.reshape(-1, 1)
     elif found.shape[0] == 0:
         found = x.new_empty(0, x.ndim, dtype=D.int64)
     else:
         found = function_of(OPS["unravel"])(found, x)
-    if out is None:
-        return found
-    out.resize_(found.shape).copy_(found)
-    return out
+    return found if out is None else into("nonzero", out, found)
 
 
 def _true_positions(flat):
@@ -537,7 +543,8 @@ def where(condition, input=None, other=None, *, out=None):  # noqa: A002
     """``input`` where ``condition`` is true, else ``other``; alone, the positions of what is true."""
     if input is None and other is None:
         return nonzero_tuple(condition)
-    return function_of(OPS["where"])(condition, input, other)
+    y = function_of(OPS["where"])(condition, input, other)
+    return y if out is None else into("where", out, y)
 
 
 def where_method(self, condition, other):
@@ -551,10 +558,7 @@ def masked_select(input, mask, *, out=None):  # noqa: A002
         fail(ShapeError, "masked_select", "expected BoolTensor for mask")
     shape = broadcast_shapes(input.shape, mask.shape, name="masked_select")
     y = getitem(input.expand(shape), mask.expand(shape))
-    if out is None:
-        return y
-    out.resize_(y.shape).copy_(y)
-    return out
+    return y if out is None else into("masked_select", out, y)
 
 
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem

@@ -94,6 +94,8 @@ def _array_of(x):
     import numpy
 
     own = x._meta
+    if own.numel == 0:
+        return numpy.empty(tuple(own.shape), own.dtype.numpy())
     size = own.dtype.itemsize
     return numpy.ndarray(
         tuple(own.shape), own.dtype.numpy(), x._storage, x._ptr - x._storage.ptr,

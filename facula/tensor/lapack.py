@@ -267,11 +267,11 @@ def svd(A, full_matrices=True, *, driver=None):  # noqa: N803
         return tuple(svd(a, full_matrices))
 
     def rule(gs, ys, xs):
+        # Columns without a singular value are arbitrary: no gradient flows through them.
         u, s, vh = ys
-        if full_matrices and u.shape[-1] != vh.shape[-2]:
-            fail(UnsupportedError, "linalg.svd", "gradients of the full matrices are not unique",
-                 "call svd with full_matrices=False")  # fmt: skip
-        return (_svd_gradient(gs, u, s, _t(vh)),)
+        k = s.shape[-1]
+        gs = (gs[0][..., :k], gs[1], gs[2][..., :k, :])
+        return (_svd_gradient(gs, u[..., :k], s, _t(vh[..., :k, :])),)
 
     return results.svd(*differentiable("LinalgSvd", rule, again, (A,), outs))
 
@@ -319,15 +319,31 @@ def qr(A, mode="reduced"):  # noqa: N803
 
     def rule(gs, ys, xs):
         q, r = ys
-        if xs[0].shape[-2] < xs[0].shape[-1] or mode == "complete" and q.shape[-1] != r.shape[-1]:
-            fail(UnsupportedError, "linalg.qr", "gradients need mode='reduced' and at least as many "
-                 "rows as columns")  # fmt: skip
-        m = r @ _t(gs[1]) - _t(gs[0]) @ q
-        below = m.tril(-1)
-        symmetric = below + _t(below) + m.diagonal(0, -2, -1).diag_embed()
-        return (_t(solve(r, _t(gs[0] + q @ symmetric))),)
+        m, n = xs[0].shape[-2:]
+        if mode == "complete" and m > n:
+            fail(UnsupportedError, "linalg.qr", "the gradient of the complete Q is not unique",
+                 "use mode='reduced'")  # fmt: skip
+        if m >= n:
+            return (_qr_gradient(gs[0], gs[1], q, r),)
+        # The first m columns determine Q; the rest is Q times the rest of R.
+        rest = gs[1][..., m:]
+        gq = gs[0] + xs[0][..., m:] @ _t(rest)
+        left = _qr_gradient(gq, gs[1][..., :m], q, r[..., :m])
+        return (function_of(OPS["cat"])([left, q @ rest], -1),)
 
     return results.qr(*differentiable("LinalgQr", rule, again, (A,), outs))
+
+
+def _qr_gradient(gq, gr, q, r):
+    m = r @ _t(gr) - _t(gq) @ q
+    below = m.tril(-1)
+    symmetric = below + _t(below) + m.diagonal(0, -2, -1).diag_embed()
+    return _t(solve(r, _t(gq + q @ symmetric)))
+
+
+def _symmetric(A):  # noqa: N803
+    """Matrices whose upper triangle is not looked at."""
+    return A.tril() + _t(A.tril(-1))
 
 
 @with_out
@@ -335,6 +351,8 @@ def pinv(A, *, atol=None, rtol=None, hermitian=False):  # noqa: N803
     """The pseudo-inverse by Moore and Penrose; singular values below the tolerance count as 0."""
     import numpy
 
+    if hermitian:
+        return pinv(_symmetric(A), atol=atol, rtol=rtol)
     (a,) = arrays("pinv", A)
     s = numpy.linalg.svd(a, compute_uv=False) if a.size else numpy.zeros((*a.shape[:-2], 0), a.dtype)
     most = s.max(-1, initial=0)
@@ -359,12 +377,12 @@ def _tolerance(A, most, atol, rtol):  # noqa: N803
     """The threshold of singular values whose largest is ``most``."""
     import numpy
 
-    atol = atol.item() if isinstance(atol, Tensor) else atol
-    rtol = rtol.item() if isinstance(rtol, Tensor) else rtol
+    atol = atol.detach().numpy() if isinstance(atol, Tensor) else atol
+    rtol = rtol.detach().numpy() if isinstance(rtol, Tensor) else rtol
     if rtol is None:
         eps = numpy.finfo(A.dtype.name).eps * max(A.shape[-2:], default=1)
-        rtol = eps if not atol else 0.0
-    return numpy.maximum(atol or 0.0, rtol * most)
+        rtol = eps if atol is None else numpy.where(numpy.asarray(atol) > 0, 0.0, eps)
+    return numpy.maximum(0.0 if atol is None else atol, rtol * most)
 
 
 @with_out
@@ -372,6 +390,8 @@ def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):  # noqa:
     """The number of singular values above the tolerance."""
     import numpy
 
+    if hermitian:
+        return matrix_rank(_symmetric(A), tol, atol=atol, rtol=rtol)
     (a,) = arrays("matrix_rank", A)
     s = numpy.linalg.svd(a, compute_uv=False)
     low = _tolerance(A, s.max(-1, initial=0), tol if atol is None else atol, rtol)
@@ -386,8 +406,9 @@ def lstsq(A, B, rcond=None, *, driver=None):  # noqa: N803
     residuals = A.new_empty(0)
     if A.shape[-2] > A.shape[-1]:
         residuals = (A @ x - b).square().sum(-2)
-    rank = matrix_rank(A, rtol=rcond)
-    return results.lstsq(x.squeeze(-1) if vector else x, residuals, rank, svdvals(A.detach()))
+    rank = A.new_empty(0).long() if driver == "gels" else matrix_rank(A, rtol=rcond)
+    values = svdvals(A.detach()) if driver in ("gelss", "gelsd") else A.new_empty(0)
+    return results.lstsq(x.squeeze(-1) if vector else x, residuals, rank, values)
 
 
 @with_out

@@ -110,7 +110,7 @@ def _begins(x):
         return x.new_empty(0, dtype=D.bool_)
     differs = x[1:] != x[:-1]
     if x.ndim > 1:
-        differs = differs.reshape(n - 1, -1).any(1)
+        differs = differs.flatten(1).any(1)
     return _op("cat")([differs.new_ones(1, dtype=D.bool_), differs])
 
 
@@ -143,7 +143,7 @@ def unique(
 def _sorted_rows(x):
     """Rows in lexicographic order, and where they were: stable sorts, last column first."""
     n = x.shape[0]
-    rows, order = x.reshape(n, -1), arange(n)
+    rows, order = x.flatten(1) if x.ndim > 1 else x.unsqueeze(1), arange(n)
     for k in range(rows.shape[1] - 1, -1, -1):
         order = order[rows[order, k].argsort(0, False, True)]
     return x[order], order
@@ -211,7 +211,10 @@ def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
 def _edges(x, bins, limits):
     if bins <= 0:
         fail(ShapeError, "histogram", f"bins must be > 0, but got {bins}")
-    low, high = limits if limits is not None else (x.min().item(), x.max().item()) if x.numel() else (0, 0)
+    if limits is not None:
+        low, high = limits
+    else:
+        low, high = (x.min().item(), x.max().item()) if x.numel() else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
     return linspace(low, high, bins + 1, dtype=x.dtype)
@@ -280,6 +283,63 @@ def broadcast_shapes(*shapes) -> Size:
     return Size(promote.broadcast_shapes(*tuples, name="broadcast_shapes"))
 
 
+def _each(change):
+    def function(*tensors):
+        if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+            return change(tensors[0])
+        several = tensors[0] if len(tensors) == 1 else tensors
+        return tuple(change(x) for x in several)
+
+    return function
+
+
+def _with_rank(n):
+    def change(x):
+        if x.ndim >= n:
+            return x
+        ones = (1,) * (n - x.ndim)
+        if n == 3:
+            return x.reshape({0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[x.ndim])
+        return x.reshape(*ones, *x.shape)
+
+    function = _each(change)
+    function.__name__ = function.__qualname__ = f"atleast_{n}d"
+    function.__doc__ = f"Dimensions of size 1 added up to a rank of {n}, as NumPy places them."
+    return function
+
+
+atleast_1d, atleast_2d, atleast_3d = _with_rank(1), _with_rank(2), _with_rank(3)
+
+
+def broadcast_tensors(*tensors) -> tuple:
+    """All tensors expanded to their common shape: views."""
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tensors[0]
+    shape = promote.broadcast_shapes(*(x.shape for x in tensors), name="broadcast_tensors")
+    return tuple(x.expand(shape) for x in tensors)
+
+
+def flip(input, *dims, **named):  # noqa: A002
+    """The order of elements along ``dims`` reversed; a copy."""
+    return _op("flip")(input, *named.pop("dims", dims), **named)
+
+
+def permute(input, *dims, **named):  # noqa: A002
+    """Dimensions in another order, without copying."""
+    return _op("permute")(input, *named.pop("dims", dims), **named)
+
+
+def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):  # noqa: A002
+    """Views along ``dim``: so many of nearly equal size, or cut at the indices."""
+    cuts = next(c for c in (indices_or_sections, indices, sections) if c is not None)
+    if isinstance(cuts, Tensor):
+        if cuts.dtype is not D.int64 or cuts.ndim > 1:
+            fail(ShapeError, "tensor_split", "expected tensor_indices_or_sections to be a zero- or "
+                 f"one-dimensional tensor of int64, got {cuts.dtype} of {cuts.ndim} dimensions")  # fmt: skip
+        cuts = cuts.tolist()
+    return _op("tensor_split")(input, cuts, dim)
+
+
 def einsum(equation, *operands):
     """Sums of products: ``einsum("ij,jk->ik", a, b)`` or ``einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
     if not isinstance(equation, str):
@@ -326,13 +386,17 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):  # noqa: A002
     """
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
-    if len(steps) != len(dims) or any(isinstance(s, Tensor) and s.ndim for s in steps):
+    steps = [1 if s is None else s for s in steps]
+    if len(steps) != len(dims):
         fail(ArgumentTypeError, "gradient", "expected one number of spacing for each dimension")
     found = []
     for d, h in zip(dims, steps):
         x = input.movedim(d, 0)
         if x.shape[0] < edge_order + 1:
             fail(ShapeError, "gradient", "each dimension size to be at least edge_order+1")
+        if isinstance(h, Tensor) and h.ndim:
+            found.append(_uneven(x, h, edge_order).movedim(0, d))
+            continue
         inner = (x[2:] - x[:-2]) / (2 * h)
         if edge_order == 1:
             first, last = (x[1] - x[0]) / h, (x[-1] - x[-2]) / h
@@ -344,6 +408,25 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):  # noqa: A002
     return found
 
 
+def _between(x, t):
+    """Differences of neighbours (the first dimension) over those of coordinates ``t``."""
+    h = (t[1:] - t[:-1]).reshape(-1, *(1 for _ in x.shape[1:]))
+    slopes = (x[1:] - x[:-1]) / h
+    a, b = h[:-1], h[1:]
+    inner = (slopes[:-1] * b + slopes[1:] * a) / (a + b)
+    return slopes, inner, h
+
+
+def _uneven(x, t, edge_order):
+    """The gradient along the first dimension at coordinates ``t``."""
+    slopes, inner, h = _between(x, t)
+    first, last = slopes[0], slopes[-1]
+    if edge_order == 2:
+        first = slopes[0] + (slopes[0] - slopes[1]) * h[0] / (h[0] + h[1])
+        last = slopes[-1] + (slopes[-1] - slopes[-2]) * h[-1] / (h[-1] + h[-2])
+    return _op("cat")([first.unsqueeze(0), inner, last.unsqueeze(0)])
+
+
 def resize_as_(self, the_template, *, memory_format=None):
     """As ``resize_`` to the shape of another tensor."""
     return self.resize_(the_template.shape)
@@ -351,12 +434,15 @@ def resize_as_(self, the_template, *, memory_format=None):
 
 for _function in (
     max, min, median, nanmedian, equal, allclose, unique, unique_consecutive, bincount, histogram,
-    repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_,
+    repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_, flip, permute,
+    tensor_split,
 ):  # fmt: skip
     setattr(Tensor, _function.__name__, _function)
 
 __all__ = [
-    "allclose", "bincount", "broadcast_shapes", "einsum", "equal", "gradient", "histogram", "max",
-    "median", "min", "nanmedian", "repeat_interleave", "split_with_sizes", "unique",
+    "allclose", "atleast_1d", "atleast_2d", "atleast_3d", "bincount", "broadcast_shapes",
+    "broadcast_tensors", "einsum", "equal", "flip", "gradient", "histogram", "max", "median", "min",
+    "nanmedian", "permute", "repeat_interleave", "resize_as_", "split_with_sizes", "tensor_split",
+    "unique",
     "unique_consecutive", "unravel_index", "unsafe_chunk", "unsafe_split",
 ]  # fmt: skip
