@@ -19,6 +19,7 @@ from facula.ir.program import Value
 from facula.ops.registry import Primitive
 from facula.runtime import random
 from facula.tensor import plans, tape, views
+from facula.tensor.apart import apart
 from facula.tensor.grad_mode import Recording, mode
 from facula.tensor.tape import Backward
 from facula.tensor.tensor import Tensor
@@ -506,41 +507,6 @@ def _change(site, metas, forgets, recorded):
         "constant": lambda: tape.start(tape.Constant(), ()),
     }
     return plans.Change(metas, constants, forgets, recorded)
-
-
-def apart(x, y, always=False):
-    """``y``, or a copy of it if writing ``x`` would change it under the kernel's hands.
-
-    Elements that are read where they are written do no harm, but with ``always`` are copied too.
-    """
-    if not isinstance(y, Tensor):
-        if isinstance(y, (list, tuple)):
-            return type(y)(apart(x, z, always) for z in y)
-        return y
-    if y._storage is not x._storage:
-        return y
-    a, b = x._meta, y._meta
-    if not always and y._ptr == x._ptr and a.shape == b.shape and a.strides == b.strides:
-        return y
-    if overlap(x, y):
-        return tape.clone(y)
-    return y
-
-
-def overlap(x, y) -> bool:
-    """Whether the memory ranges of two tensors meet."""
-    x0, x1 = span(x)
-    y0, y1 = span(y)
-    return x0 < y1 and y0 < x1
-
-
-def span(x) -> tuple[int, int]:
-    """The addresses of a tensor's first byte and of the one after its last."""
-    m = x._meta
-    if m.numel == 0:
-        return x._ptr, x._ptr
-    last = sum((n - 1) * s for n, s in zip(m.shape, m.strides))
-    return x._ptr, x._ptr + (last + 1) * m.dtype.itemsize
 
 
 # Primitives -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from facula.base.errors import AutogradError, DtypeError, fail
 from facula.ops import OPS
 from facula.ops.registry import Op, Primitive, set_eager
 from facula.tensor import dispatch, plans
+from facula.tensor.apart import apart
 from facula.tensor.dispatch import PLAIN, Site, key_of, static_key
 from facula.tensor.grad_mode import mode
 from facula.tensor.tensor import Tensor
@@ -253,7 +254,7 @@ def write_out(site, args, out):
     ]
     for i in site.slots:
         for o in outs:
-            args[i] = dispatch.apart(o, args[i])
+            args[i] = apart(o, args[i])
     key = (
         "out",
         *(key_of(a) if i in site.slots else static_key(a) for i, a in enumerate(args)),

@@ -341,3 +341,18 @@ def test_inplace_as_an_argument():
     assert h.tolist() == [0.0, 2.0] and w.grad.tolist() == [0.0, 1.0]
     with pytest.raises(RuntimeError, match="leaf Variable"):
         F.relu(w, inplace=True)
+
+
+def test_operands_set_apart_keep_their_strides():
+    x = ft.from_numpy(np.arange(6.0))
+    x[1::2].add_(x[0:5:2])
+    x[::2].add_(x[::2])
+    assert x.tolist() == [0.0, 1.0, 4.0, 5.0, 8.0, 9.0]
+    x[1:5].mul_(x[::2][:1].expand(4) + 1.0)
+    w = ft.from_numpy(np.arange(4.0)).requires_grad_()
+    y = w * 1.0
+    v = y[::2]
+    v.mul_(v)
+    y.sum().backward()
+    assert y.tolist() == [0.0, 1.0, 4.0, 3.0]
+    assert w.grad.tolist() == [0.0, 1.0, 4.0, 1.0]
