@@ -22,6 +22,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     selection,
     shape,
     softmax,
+    special,
     statistics,
 )
 from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive, op

@@ -41,6 +41,17 @@ def pointwise(name, meaning, gradient=None, emit=None, result=None, arity=1):
     return Primitive(name, "pointwise", infer, meaning, gradient, emit or default_emit, arity=arity)
 
 
+def no_bool(name, *values):
+    """Refuse bools, where an op is one of numbers alone."""
+    if all(v.dtype is D.bool_ for v in values):
+        fail(
+            DtypeError,
+            name,
+            "bool tensors are not supported",
+            "convert with .int(), or use logical_not, logical_and, logical_xor, ...",
+        )
+
+
 def unary(
     name,
     meaning,
@@ -48,12 +59,16 @@ def unary(
     *,
     emit=None,
     floating=True,
+    bools=True,
     spaces=("torch", "method"),
     domain=(-3.0, 3.0),
     aliases=(),
     doc="",
 ):
-    """A pointwise primitive of one operand and its op; ``floating`` promotes integers to float."""
+    """A pointwise primitive of one operand and its op.
+
+    ``floating`` promotes integers to float; without ``bools`` these are refused.
+    """
     primitive = pointwise(name, meaning, gradient, emit)
 
     def fn(input: Value):
@@ -62,13 +77,8 @@ def unary(
         if not input.dtype.is_floating_point:
             if floating:
                 input = to(input, D.get_default_dtype())
-            elif input.dtype is D.bool_ and name == "neg":
-                fail(
-                    DtypeError,
-                    name,
-                    "Negation, the `-` operator, on a bool tensor is not supported",
-                    "use logical_not or ~",
-                )
+            elif not bools:
+                no_bool(name, input)
         return primitive(input)
 
     fn.__doc__ = doc or f"Elementwise ``{name}(input)``, of the shape of ``input``."
@@ -155,7 +165,13 @@ lgamma = unary(
     lambda g, y, x: (g * F.digamma(x),),
     domain=(0.2, 6.0),
 )
-digamma = unary("digamma", lambda np, x: _scipy("psi")(x), None, spaces=SPECIAL, domain=(0.2, 6.0))
+digamma = unary(
+    "digamma",
+    lambda np, x: _scipy("psi")(x),
+    lambda g, y, x: (g * F.polygamma(1, x),),
+    spaces=SPECIAL,
+    domain=(0.2, 6.0),
+)
 sqrt = unary("sqrt", lambda np, x: np.sqrt(x), lambda g, y, x: (g / (y * 2),), domain=(0.1, 5.0))
 rsqrt = unary(
     "rsqrt",
@@ -190,6 +206,7 @@ neg = unary(
     lambda np, x: np.negative(x),
     lambda g, y, x: (-g,),
     floating=False,
+    bools=False,
     aliases=("negative",),
 )
 abs_ = unary(
@@ -197,14 +214,16 @@ abs_ = unary(
     lambda np, x: np.abs(x),
     lambda g, y, x: (g * F.sign(x),),
     floating=False,
+    bools=False,
     aliases=("absolute",),
-    emit=lambda x: x if x.dtype.kind in "bu" else L.unary("abs", x),
+    emit=lambda x: x if x.dtype.kind == "u" else L.unary("abs", x),
 )
 floor = unary(
     "floor",
     lambda np, x: np.floor(x).astype(x.dtype),
     _zero,
     floating=False,
+    bools=False,
     emit=_integers_unchanged("floor"),
 )
 ceil = unary(
@@ -212,6 +231,7 @@ ceil = unary(
     lambda np, x: np.ceil(x).astype(x.dtype),
     _zero,
     floating=False,
+    bools=False,
     emit=_integers_unchanged("ceil"),
 )
 trunc = unary(
@@ -219,6 +239,7 @@ trunc = unary(
     lambda np, x: np.trunc(x).astype(x.dtype),
     _zero,
     floating=False,
+    bools=False,
     emit=_integers_unchanged("trunc"),
     aliases=("fix",),
 )
@@ -237,7 +258,7 @@ def _sign(x):
 
 sign = unary(
     "sign",
-    lambda np, x: np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype),
+    lambda np, x: np.where(np.isnan(x), 0, np.sign(x * 1)).astype(x.dtype),
     _zero,
     floating=False,
     emit=_sign,
@@ -250,6 +271,7 @@ _round = pointwise("round", lambda np, x: np.round(x), _zero, _integers_unchange
 @op(inplace=True, out=True)
 def round(input: Value, *, decimals=0):  # noqa: A001  the public name
     """Round to ``decimals`` decimal places, halves to even."""
+    no_bool("round", input)
     if decimals == 0 or not input.dtype.is_floating_point:
         return _round(input)
     scale = 10.0 ** abs(decimals)
@@ -417,6 +439,7 @@ def binary_op(
     aliases=(),
     domain=(-3.0, 3.0),
     integers_only=False,
+    bools=True,
     doc="",
 ):
     """The op of a primitive of two operands, with promotion and broadcasting."""
@@ -425,6 +448,8 @@ def binary_op(
         a, b = together(input, other, floating=floating, name=name)
         if integers_only and a.dtype.is_floating_point:
             fail(DtypeError, name, f"expected integers or bools, got {a.dtype.name}")
+        if not bools:
+            no_bool(name, a)
         return primitive(a, b)
 
     def integers(make):
@@ -442,7 +467,7 @@ minimum = binary_op("minimum", minimum_)
 fmax = binary_op("fmax", fmax_)
 fmin = binary_op("fmin", fmin_)
 atan2 = binary_op("atan2", atan2_, floating=True, aliases=("arctan2",))
-fmod = binary_op("fmod", fmod_)
+fmod = binary_op("fmod", fmod_, bools=False)
 copysign = binary_op("copysign", copysign_, floating=True)
 bitwise_and = binary_op("bitwise_and", PRIMITIVES["and"], integers_only=True)
 bitwise_or = binary_op("bitwise_or", PRIMITIVES["or"], integers_only=True)
@@ -510,6 +535,7 @@ def div(input: Value, other: Value, *, rounding_mode=None):
     a, b = together(input, other, name="div")
     if a.dtype.is_floating_point:
         return F.trunc(div_(a, b))
+    no_bool("div", a)
     return _truncated(a, b)
 
 
@@ -531,6 +557,7 @@ def floor_divide(input: Value, other: Value):
         quotient = div_(a - F.remainder(a, b), b)
         exact = F.where(b.eq(0), div_(a, b), _round(quotient))
         return exact
+    no_bool("floor_divide", a)
     return idiv_(a, b)
 
 
@@ -542,6 +569,7 @@ def remainder(input: Value, other: Value):
         r = fmod_(a, b)
         wrong_sign = r.ne(0) & (r.lt(0) ^ b.lt(0))
         return F.where(wrong_sign, r + b, r)
+    no_bool("remainder", a)
     return a - idiv_(a, b) * b
 
 
@@ -551,6 +579,7 @@ def pow(input: Value, exponent: Value):  # noqa: A001  the public name
     a, b = together(input, exponent, name="pow")
     if a.dtype.is_floating_point:
         return pow_(a, b)
+    no_bool("pow", a)
     return _integer_power(a, b)
 
 
@@ -567,8 +596,6 @@ _integer_power = pointwise(
 
 def _power_by_squaring(a, b):
     """``a ** b`` of integers, exact modulo the type's range, negative powers towards zero."""
-    if a.dtype.kind == "b":
-        return L.binary("or", a, L.unary("not", b))
     one, zero = L.Const(1, a.dtype), L.Const(0, a.dtype)
     negative = L.compare("lt", b, zero)
     odd = L.compare("ne", L.binary("and", b, one), zero)

@@ -50,6 +50,8 @@ def samples(op):
     """(args, kwargs) of an op, tensors as Specs: declared ones, or shapes that broadcast."""
     if op.samples is not None:
         return list(op.samples(Spec))
+    if not op.spaces:  # Internal: what fits is known by the ops that use it.
+        return []
     required = [
         p
         for p in op.signature.parameters.values()
