@@ -237,16 +237,30 @@ conv_ = Primitive(
         conv_weight_(x, g, kernel=tuple(w.shape[2:]), **_at(p)),
     ),
 )
+def _conv_input_infer(g, w, *, spatial, stride, groups, **p):
+    for k, s in zip(w.shape[2:], stride):
+        if s > 1:
+            # Which taps reach a place depends on the kernel's very size: specialise on it.
+            int(k)
+    return [(g.dtype, (g.shape[0], w.shape[1] * groups, *spatial))]
+
+
+def _conv_input_gradient(gg, y, g, w, **p):
+    back = conv_(gg, w, **_at(p))
+    for d in range(2, g.ndim):
+        # With an output padding of a stride or more there would be room for more places.
+        if not sizes.same(back.shape[d], g.shape[d]):
+            back = F.narrow(back, d, 0, g.shape[d])
+    return back, conv_weight_(gg, g, kernel=tuple(w.shape[2:]), **_at(p))
+
+
 #: The transpose of ``conv`` in x: g [n, o, *out], w -> [n, c, *spatial].
 conv_input_ = Primitive(
     "conv_input",
     "opaque",
-    lambda g, w, *, spatial, groups, **p: [(g.dtype, (g.shape[0], w.shape[1] * groups, *spatial))],
+    _conv_input_infer,
     _conv_input_meaning,
-    lambda gg, y, g, w, **p: (
-        conv_(gg, w, **_at(p)),
-        conv_weight_(gg, g, kernel=tuple(w.shape[2:]), **_at(p)),
-    ),
+    _conv_input_gradient,
 )
 #: The transpose of ``conv`` in w: x, g [n, o, *out] -> [o, c / groups, *kernel].
 conv_weight_ = Primitive(

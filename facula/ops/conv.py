@@ -186,7 +186,7 @@ def _transposed(name, rank, input, weight, bias, stride, padding, output_padding
                 f"but got output_padding={e}, stride={s}, dilation={d}",
             )
         size = (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-        if size < 1:
+        if size < 0:
             fail(
                 ShapeError,
                 name,
@@ -280,9 +280,9 @@ class Pool:
     def _dimension(self, name, d, n):
         k, s = self.kernel[d], self.stride[d]
         p, span = self.padding[d], self.dilation[d] * (self.kernel[d] - 1) + 1
-        if n + 2 * p < span:
-            fail(ShapeError, name, f"Given input size: {n}, kernel {k}: output size is too small")
         out = (n + 2 * p - span + (s - 1 if self.ceil else 0)) // s + 1
+        if out < 1:
+            fail(ShapeError, name, f"Given input size: {n}, kernel {k}: output size is too small")
         if self.ceil and (out - 1) * s >= n + p:
             out = out - 1
         need = (out - 1) * s + span - (n + p)
