@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from inspect import Parameter
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
@@ -537,8 +538,6 @@ def call_primitive(primitive: Primitive, inputs, params):
 
 
 def _primitive_site(primitive, arity, params):
-    from inspect import Parameter
-
     names = [f"x{i}" for i in range(arity)]
     parameters = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names]
 
