@@ -302,11 +302,17 @@ def run(args: argparse.Namespace) -> int:
     images = x_test.numpy()
     safetensors.save_file(model.state_dict(), folder / "weights.safetensors")
     save_pictures(folder, training["losses"], images, labels, predictions)
-    names = {"input_names": ["image"], "output_names": ["logits"]}
-    torch.onnx.export(model, (x_test[:2],), folder / "digits.onnx", **names)
+    exported = torch.export.export(
+        model,
+        (x_test[:2],),
+        dynamic_shapes=({0: "batch"},),
+        input_names=["image"],
+        output_names=["logits"],
+    )
+    torch.onnx.export(exported, f=folder / "digits.onnx")
     difference = check_onnx(folder / "digits.onnx", images, logits.numpy())
     print(f"ONNX: onnxruntime agrees to {difference:.1e}")
-    torch.export.save(model, (x_test[:2],), folder / "model", **names)
+    exported.save(folder / "model")
     serving = serve_and_ask(folder / "model", images[: args.requests], predictions)
     print(
         f"served {serving['requests']} digits over HTTP: median {serving['median_ms']:.2f} ms, "

@@ -112,7 +112,7 @@ def _pointwise(primitive, inputs, params):
         need_equal(inputs[0].shape, v.shape, "shapes")
 
 
-# Sources and movements -----------------------------------------------------------------------------
+# Sources and movements ---
 
 
 @checked("constant")
@@ -185,7 +185,7 @@ def _windows(x, *, dim, size, step, dilation):
     need(dilation * (size - 1) < x.shape[dim], f"a window wider than {x.shape[dim]}")
 
 
-# Reductions, scans, gathering ----------------------------------------------------------------------
+# Reductions, scans, gathering ---
 
 
 @checked(*(p.name for p in PRIMITIVES.values() if p.kind == "reduce" and p.name[:3] != "arg"))
@@ -288,7 +288,7 @@ def _cat(*xs, dim):
         need_equal(without(xs[0].shape, dim), without(x.shape, dim), "sizes")
 
 
-# Contractions and pooling --------------------------------------------------------------------------
+# Contractions and pooling ---
 
 
 @checked("matmul")

@@ -1,7 +1,8 @@
 """Reading an archive: nothing in it is run, and everything it says is checked.
 
-Types and shapes are inferred anew, node by node, and compared with what the file says; what the
-inference asks about symbolic sizes becomes guards of the program, which hold at every call or raise.
+Types and shapes are inferred anew, node by node, and compared with what the file says. What the
+inference asks about symbolic sizes becomes guards of the program: a call that they do not hold for
+raises.
 """
 
 from __future__ import annotations

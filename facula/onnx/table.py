@@ -1,0 +1,36 @@
+"""What each primitive is in ONNX: functions ``(graph, node, *names) -> name(s)`` by primitive.
+
+The functions stand in ``pointwise``, ``movement``, ``contraction`` and ``selection``. A composite
+without an entry is replaced by its body. What is left over is in :data:`UNMAPPED`, with the reason.
+"""
+
+from __future__ import annotations
+
+from facula.ops.registry import PRIMITIVES
+
+MAPPINGS: dict = {}
+
+#: Primitives that cannot be written, and why. A test holds that nothing is in neither table.
+UNMAPPED = {
+    "random_bits": "ONNX has no counter-based random stream",
+    "erfinv": "no operator, and no short formula of the precision",
+    "lgamma": "no operator, and no short formula of the precision",
+    "digamma": "no operator, and no short formula of the precision",
+    "cumprod": "no operator",
+    "cummax": "no operator",
+    "cummin": "no operator",
+    "conv_weight": "a gradient, which inference does not compute",
+    "max_pool_gradient": "a gradient, which inference does not compute",
+}
+
+
+def maps(*names: str):
+    """Declare the mapping of the primitives of these names."""
+
+    def add(function):
+        for name in names:
+            assert name in PRIMITIVES and name not in MAPPINGS, name
+            MAPPINGS[name] = function
+        return function
+
+    return add

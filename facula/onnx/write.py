@@ -1,0 +1,231 @@
+"""From a function, a module or an ExportedProgram to an ONNX file."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from facula.base import dtypes as D
+from facula.base.errors import ArgumentError, fail
+from facula.compiler.expand import expand
+from facula.compiler.simplify import simplify
+from facula.export import ExportedProgram
+from facula.export import export as capture
+from facula.ir.dims import Dim
+from facula.ir.program import Program
+from facula.onnx import contraction, movement, pointwise, selection  # noqa: F401  their mappings
+from facula.onnx.errors import need_onnx, unsupported
+from facula.onnx.graph import TYPES, Graph
+from facula.onnx.table import MAPPINGS, UNMAPPED
+from facula.serialization._files import replacing
+
+#: The opsets that can be written; the first has the operators' axes where the mappings put them.
+OLDEST, NEWEST, DEFAULT = 18, 23, 18
+
+
+def export(
+    model,
+    args=(),
+    f=None,
+    *,
+    kwargs=None,
+    input_names=None,
+    output_names=None,
+    opset_version=None,
+    dynamic_axes=None,
+    dynamic_shapes=None,
+    **ignored,
+):
+    """Write a model as ONNX. Evaluation mode, no gradients; see :func:`facula.export.export`.
+
+    Args:
+        model: a module, a function of tensors, or an :class:`ExportedProgram` (without ``args``).
+        args, kwargs: example arguments.
+        f: path or binary file to write to; None only returns the model.
+        input_names, output_names: names of the graph's inputs and outputs, in order.
+        opset_version: 18 (the default) to 23.
+        dynamic_axes: sizes that may change: ``{input name: {dimension: name}}``, or a list of
+            dimensions. Entries for outputs are accepted: their sizes follow from the inputs'.
+        dynamic_shapes: the same by parameter, as :func:`facula.export.export` takes it.
+        ignored: PyTorch's further arguments that have no meaning here, such as ``dynamo``.
+
+    Returns:
+        the ``onnx.ModelProto``.
+
+    Raises:
+        MissingExtra: the package onnx is not installed.
+        UnsupportedError: an op that ONNX cannot express; the message tells which.
+    """
+    onnx = need_onnx()
+    _check_ignored(ignored)
+    opset = DEFAULT if opset_version is None else opset_version
+    if not OLDEST <= opset <= min(NEWEST, onnx.defs.onnx_opset_version()):
+        fail(ArgumentError, "onnx.export", f"opset_version {opset}; {OLDEST} to {NEWEST} can be "
+             "written")  # fmt: skip
+    if not isinstance(model, ExportedProgram):
+        args = args if isinstance(args, (tuple, list)) else (args,)
+        if dynamic_axes:
+            dynamic_shapes = _by_parameter(model, args, kwargs, input_names, dynamic_axes)
+        model = capture(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            input_names=input_names,
+            output_names=output_names,
+        )
+    proto = written(model, opset)
+    if f is None:
+        return proto
+    if isinstance(f, (str, os.PathLike)):
+        with replacing(f) as file:
+            file.write(proto.SerializeToString())
+    else:
+        f.write(proto.SerializeToString())
+    return proto
+
+
+#: Keywords of ``torch.onnx.export`` that change nothing here.
+_IGNORED = frozenset(
+    "export_params verbose training do_constant_folding keep_initializers_as_inputs dynamo "
+    "external_data report verify profile dump_exported_program artifacts_dir fallback optimize "
+    "operator_export_type custom_opsets export_modules_as_functions autograd_inlining".split()
+)
+
+
+def _check_ignored(ignored):
+    unknown = set(ignored) - _IGNORED
+    if unknown:
+        raise TypeError(f"onnx.export: unexpected arguments {sorted(unknown)}")
+
+
+def _by_parameter(model, args, kwargs, input_names, dynamic_axes):
+    """``dynamic_axes``, by input names, as ``dynamic_shapes``, by arguments."""
+    probe = capture(model, args, kwargs, input_names=input_names)
+    axes = [dynamic_axes.get(spec.name) for spec in probe.inputs]
+
+    def walk(description):
+        ((kind, what),) = description.items()
+        if kind == "tensor":
+            wish = axes[what]
+            return dict.fromkeys(wish, True) if isinstance(wish, (list, tuple)) else wish
+        if kind == "dict":
+            return {k: walk(x) for k, x in what.items()}
+        return None if kind == "value" else [walk(x) for x in what]
+
+    return {name: walk(description) for name, description in probe.arguments.items()}
+
+
+def written(exported, opset: int = DEFAULT):
+    """The ``onnx.ModelProto`` of an exported program."""
+    onnx = need_onnx()
+    program = _without_unmapped_composites(exported.program)
+    g = Graph(opset)
+    _enter(g, exported, program)
+    for node in program.nodes:
+        mapping = MAPPINGS.get(node.op.name)
+        if mapping is None:
+            reason = UNMAPPED.get(node.op.name, "no mapping is declared")
+            unsupported(f"{node.op.name} cannot be exported: {reason}")
+        results = mapping(g, node, *_operands(g, node))
+        results = results if isinstance(results, tuple) else (results,)
+        g.names.update((id(v), name) for v, name in zip(node.outputs, results))
+    outputs = _leave(g, exported, program)
+    nodes, used = _live(g, [o.name for o in outputs])
+    inputs = [_typed(s.name, s.dtype, s.sizes) for s in exported.inputs]
+    initializers = [_initializer(g, n) for n in g.arrays if n in used]
+    graph = onnx.helper.make_graph(nodes, program.name or "program", inputs, outputs, initializers)
+    imports = [onnx.helper.make_opsetid("", opset)]
+    proto = onnx.helper.make_model(graph, opset_imports=imports, producer_name="facula")
+    proto.ir_version = onnx.helper.find_min_ir_version_for(imports)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _without_unmapped_composites(program: Program) -> Program:
+    """The program with those composites and reductions replaced that have no mapping."""
+    names = {n.op.name for n in program.nodes if n.op.kind == "composite"}
+    return program if names <= set(MAPPINGS) else simplify(expand(program))
+
+
+def _enter(g, exported, program):
+    """Inputs and weights by name; which sizes are which symbols."""
+    for spec, v in zip(exported.inputs, program.inputs):
+        g.names[id(v)] = g.fresh(spec.name)
+    for spec in exported.outputs:
+        g.fresh(spec.name)
+    for v in program.inputs[: len(exported.inputs)]:
+        for d, n in enumerate(v.shape):
+            if isinstance(n, Dim):
+                g.know(n, g.names[id(v)], d)
+    states = program.inputs[len(exported.inputs) :]
+    for (name, t), v in zip(exported.state_dict.items(), states):
+        g.names[id(v)] = g.array(_array(t), t.dtype, name)
+
+
+def _array(t) -> np.ndarray:
+    t = t.contiguous()
+    return t.view(D.int16).numpy() if t.dtype is D.bfloat16 else t.numpy()
+
+
+def _operands(g, node) -> list[str]:
+    """Names of a node's operands; what ONNX broadcasts itself is not expanded first."""
+    values = list(node.inputs)
+    if node.op.kind == "pointwise" and len(values) > 1:
+        expanded = [v.node is not None and v.node.op.name == "expand" for v in values]
+        if all(expanded):
+            expanded[0] = False
+        values = [v.node.inputs[0] if e else v for v, e in zip(values, expanded)]
+    return [g.names[id(v)] for v in values]
+
+
+def _leave(g, exported, program):
+    """The outputs, under the names that were asked for."""
+    onnx = need_onnx()
+    outputs = []
+    for spec, v in zip(exported.outputs, program.outputs):
+        node = onnx.helper.make_node("Identity", [g.names[id(v)]], [spec.name])
+        g.nodes.append(node)
+        outputs.append(_typed(spec.name, spec.dtype, spec.sizes))
+    return outputs
+
+
+def _live(g, outputs):
+    """The nodes that an output depends on, and the names that they use."""
+    used, kept = set(outputs), []
+    for node in reversed(g.nodes):
+        if used & set(node.output):
+            used.update(node.input)
+            kept.append(node)
+    return _without_copies(kept[::-1], outputs), used
+
+
+def _without_copies(nodes, outputs):
+    """Without the copies at the end: what they copied is computed under the output's name."""
+    made = {name for node in nodes for name in node.output}
+    rename: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type == "Identity" and node.output[0] in outputs and node.input[0] in made:
+            rename.setdefault(node.input[0], node.output[0])
+    for node in nodes:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = rename.get(name, name)
+    return [n for n in nodes if n.op_type != "Identity" or n.input[0] != n.output[0]]
+
+
+def _typed(name, dtype, sizes):
+    shape = [n if isinstance(n, int) else str(n) for n in sizes]
+    return need_onnx().helper.make_tensor_value_info(name, TYPES[dtype], shape)
+
+
+def _initializer(g, name):
+    onnx = need_onnx()
+    array = np.ascontiguousarray(g.arrays[name])
+    return onnx.TensorProto(
+        name=name,
+        data_type=TYPES[g.dtypes[name]],
+        dims=array.shape,
+        raw_data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
+    )
