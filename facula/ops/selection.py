@@ -7,6 +7,7 @@ from facula.base.errors import DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
 from facula.ops.indexing import gather_, index_get_, index_put_, need_index, scatter_, take_
+from facula.ops.movement import slice_
 from facula.ops.promote import broadcast_shapes, expand_to, promoted, to
 from facula.ops.random import positions
 from facula.ops.registry import F, Scalar, Tensors, composite, op
@@ -428,3 +429,53 @@ def masked_scatter(input: Value, mask: Value, source: Value):
     flat = F.reshape(source, (sizes.product(source.shape),))
     picked = take_(flat, F.maximum(F.reshape(order, shape), 0), dim=0)
     return F.where(m, picked, x)
+
+
+# Basic subscripts, as ops of a trace ---------------------------------------------------------------
+
+
+@op(view=True, spaces=(), samples=lambda make: [((make(4, 5), (1, ("slice", 1, None, 2))), {})])
+def subscript(input: Value, parts):
+    """``input[parts]``: ints, ("slice", start, stop, step), None and "..." (for an Ellipsis)."""
+    x, dim = input, 0
+    consumed = len([p for p in parts if p is not None and p != "..."])
+    for p in parts:
+        if p is None:
+            x = F.unsqueeze(x, dim)
+            dim += 1
+        elif p == "...":
+            dim += input.ndim - consumed
+        elif isinstance(p, tuple):
+            x = _sliced(x, dim, *p[1:])
+            dim += 1
+        else:
+            x = F.select(x, dim, p)
+    return x
+
+
+def _sliced(x, dim, start, stop, step):
+    n = x.shape[dim]
+
+    def bound(i, default):
+        if i is None:
+            return default
+        i = i + n if i < 0 else i
+        return 0 if i < 0 else n if i > n else i
+
+    start, stop = bound(start, 0), bound(stop, n)
+    step = 1 if step is None else step
+    length = (stop - start + step - 1) // step if stop > start else 0
+    return slice_(x, dim=dim, start=start if start < n else 0, length=length, step=step)
+
+
+@op(spaces=(), inplace=True, samples=lambda make: [((make(4, 5), (1,), make(5)), {})])
+def assign_subscript(input: Value, parts, value: Value):
+    """A copy of ``input`` with ``input[parts] = value``."""
+    count = sizes.product(input.shape)
+    place = F.subscript(F.reshape(positions(shape=(count,)), input.shape), parts)
+    rows = sizes.product(place.shape)
+    src = _fitting(to(value, input.dtype), place.shape)
+    flat = F.reshape(input, (count,))
+    index = F.reshape(place, (rows, 1))
+    y = index_put_(flat, index, F.reshape(src, (rows,)), accumulate=False)
+    return F.reshape(y, input.shape)

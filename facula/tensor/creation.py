@@ -20,14 +20,14 @@ from facula.base.errors import (
 from facula.ir.dims import Dim
 from facula.ops import OPS
 from facula.runtime import storage
-from facula.tensor.dispatch import capture
+from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import contiguous, meta
 from facula.tensor.tensor import Tensor, wrap
 
 _PYTHON_TYPES = {bool: D.bool_, int: D.int64, float: D.float64}
 #: Metas of shapes asked for lately; emptied when there are too many.
-_metas: dict = {}
+_metas = table()
 _MAX_METAS = 4096
 _MAX_BYTES = (1 << 63) - 1
 
@@ -77,8 +77,8 @@ def sizes(name, given) -> tuple:
         if not hasattr(n, "__index__") or isinstance(n, bool):
             fail(ArgumentTypeError, name, f"sizes must be ints, got {type(n).__name__}")
         result.append(n if isinstance(n, Dim) else n.__index__())
-    if result and min(result) < 0:
-        bad = next(n for n in result if n < 0)
+    bad = next((n for n in result if n < 0), None)
+    if bad is not None:
         fail(ShapeError, name, f"Trying to create tensor with negative dimension {bad}: {result}")
     return tuple(result)
 
@@ -90,12 +90,19 @@ def blank(name, given, dtype=None, device=None, size=None) -> Tensor:
         check_device(device)
     if size is not None:
         given = (size,)
-    if capture.trace is not None:
-        return capture.trace.fresh(sizes(name, given), dtype)
     try:
         own = _metas[given, dtype]
     except (KeyError, TypeError):
+        if capture.trace is not None:
+            return capture.trace.fresh(sizes(name, given), dtype)
         own = _meta_of(name, given, dtype)
+    block = storage.allocate(own.nbytes)
+    return wrap(own, block.ptr, block)
+
+
+def memory_for(name, shape, dtype) -> Tensor:
+    """As :func:`blank`, also while a function is captured: for elements that are known now."""
+    own = _metas.get((shape, dtype)) or _meta_of(name, shape, dtype)
     block = storage.allocate(own.nbytes)
     return wrap(own, block.ptr, block)
 
@@ -303,26 +310,33 @@ def arange(
     """
     if end is None:
         start, end = 0, start
-    start, end, step = (number("arange", x) for x in (start, end, step))
-    if dtype is None:
-        floating = any(isinstance(x, float) for x in (start, end, step))
-        dtype = out.dtype if out is not None else None if floating else D.int64
+    exact = type(start) is type(end) is type(step) is int
+    if not exact:
+        start, end, step = (number("arange", x) for x in (start, end, step))
+    if dtype is None and out is not None:
+        dtype = out.dtype
+    if dtype is None and not any(isinstance(x, float) for x in (start, end, step)):
+        dtype = D.int64
     dtype = element_type(dtype)
-    if dtype is D.bool_:
-        fail(UnsupportedError, "arange", "bool is no dtype to count in")
-    symbolic = any(isinstance(x, Dim) for x in (start, end, step))
-    if not symbolic and not all(math.isfinite(x) for x in (start, end, step)):
-        fail(ShapeError, "arange", f"unsupported range: {start} -> {end} by {step}")
-    if dtype.kind != "f" and not symbolic:
-        start, end, step = int(start), int(end), int(step)
+    if not exact:
+        start, end, step, exact = _range_bounds(start, end, step, dtype)
     if step == 0:
         fail(ShapeError, "arange", "step must be nonzero")
     if (end - start) * step < 0:
         fail(ShapeError, "arange", "upper bound and lower bound inconsistent with step sign")
-    exact = all(isinstance(x, (int, Dim)) for x in (start, end, step))
     n = -((start - end) // step) if exact else math.ceil((end - start) / step)
     x = target("arange", out, (n,), dtype, device)
     return leaf(fills("count")(x, start, step), requires_grad)
+
+
+def _range_bounds(start, end, step, dtype):
+    """(start, end, step, whether all are ints) of what is to be counted in ``dtype``."""
+    for x in (start, end, step):
+        if isinstance(x, float) and not math.isfinite(x):
+            fail(ShapeError, "arange", f"unsupported range: {start} -> {end} by {step}")
+    if dtype.kind != "f":
+        start, end, step = int(start), int(end), int(step)
+    return start, end, step, not any(isinstance(x, float) for x in (start, end, step))
 
 
 def range(  # noqa: A001  the public name

@@ -16,11 +16,11 @@ from facula.base.errors import (
 )
 from facula.runtime import storage
 from facula.tensor.creation import (
-    blank,
     check_device,
     element_type,
     empty,
     leaf,
+    memory_for,
     number,
     refuse_complex,
 )
@@ -135,7 +135,7 @@ def _filled(flat, shape, dtype) -> Tensor:
             dtype = D.get_default_dtype()
         else:
             dtype = D.int64 if int in kinds else D.bool_
-    x = blank("tensor", shape, dtype)
+    x = memory_for("tensor", shape, dtype)
     _store(x, flat, kinds)
     return x
 
@@ -181,7 +181,7 @@ def _store(x, flat, kinds) -> None:
     code = _CODES.get(dtype)
     if code is None:
         # Half precisions: the conversion is the cast's.
-        wide = blank("tensor", x._meta.shape, D.float32)
+        wide = memory_for("tensor", x._meta.shape, D.float32)
         _store(wide, flat, kinds)
         x.copy_(wide)
         return

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import IndexRangeError, ShapeError, fail
-from facula.ir import program as P
 from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops import OPS
 from facula.ops.movement import reshape_, slice_
 from facula.ops.promote import broadcast_shapes
-from facula.tensor.dispatch import table
+from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import meta
 from facula.tensor.tensor import Tensor
@@ -124,7 +123,24 @@ def _key(own, index):
     return tuple(parts), True
 
 
+def _spec(index):
+    """A basic subscript as the op ``subscript`` takes it."""
+    return tuple(
+        ("slice", i.start, i.stop, i.step) if isinstance(i, slice) else "..." if i is Ellipsis else i
+        for i in index
+    )
+
+
+def _basic(self, index):
+    """The view of basic subscripts; while a function is captured, as an op."""
+    if capture.trace is not None:
+        return function_of(OPS["subscript"])(self, _spec(index))
+    return view_of(self._meta, index)(self)
+
+
 def _first(self, key, index):
+    if capture.trace is not None:
+        return _basic(self, index if type(index) is tuple else (index,))
     view = view_of(self._meta, index if type(index) is tuple else (index,))
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
@@ -230,7 +246,8 @@ class Selection:
             else:
                 basic.append(i)
                 dim += 0 if isinstance(i, int) else 1
-        self.view = view_of(x._meta, basic)(x)
+        whole = all(isinstance(i, slice) and i == slice(None) for i in basic)
+        self.view = x if whole else _basic(x, basic)
         self.mask = None
         if len(found) == 1 and found[0][1].dtype is D.bool_:
             self.mask = found[0]
@@ -327,8 +344,6 @@ def _check_mask(view, dim, mask):
 
 
 def _advanced(self, index):
-    if P.current() is not None:
-        raise TypeError("index: subscripts with data inside of a trace are written with ops")
     s = Selection(self, index)
     if not s.indices:
         return s.view
@@ -370,6 +385,9 @@ def setitem(self, index, value):
     """
     parts = index if type(index) is tuple else (index,)
     if all(type(i) in _BASIC for i in parts):
+        if capture.trace is not None:
+            function_of(OPS["assign_subscript"], "self")(self, _spec(parts), _operand(self, value))
+            return
         _write(getitem(self, index), value)
         return
     s = Selection(self, parts)
