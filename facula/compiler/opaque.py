@@ -151,7 +151,7 @@ def _max_pool_gradient(node, operands, results, temp):
 _scan_kernel = functools.lru_cache(maxsize=None)(scan.build)
 
 
-def _along(node, operands, results, temp, names, kernel_of):
+def _along(node, operands, results, temp, names, kernel_of, **more):
     """A call over the lines along ``dim`` of a contiguous x; ``kernel_of(sizes)`` is its kernel."""
     (x,), (value,), dim = operands, node.inputs, node.params["dim"]
     calls = []
@@ -160,7 +160,8 @@ def _along(node, operands, results, temp, names, kernel_of):
         calls.append(copy(value, x, target))
         x = target
     inner = dims.product(value.shape[dim + 1 :])
-    bindings = _sizes(outer=dims.product(value.shape[:dim]), n=value.shape[dim], inner=inner)
+    outer = dims.product(value.shape[:dim])
+    bindings = _sizes(outer=outer, n=value.shape[dim], inner=inner, **more)
     bindings.update(zip(names, map(C.memory, (x, *results))))
 
     def select(values, machine):
@@ -188,6 +189,17 @@ def _sort(node, operands, results, temp):
     return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
 
+_topk_kernel = functools.lru_cache(maxsize=None)(sort.topk)
+
+
+def _topk(node, operands, results, temp):
+    def kernel_of(sizes):
+        return _topk_kernel(operands[0].dtype, node.params["largest"])
+
+    names = ("x", "y", "index")
+    return _along(node, operands, results, temp, names, kernel_of, k=node.params["k"])
+
+
 # Joining ----------------------------------------------------------------------------------------
 
 
@@ -212,7 +224,7 @@ def _sizes(**named):
 
 
 def _written(kernel, node, operands, results, temp, sizes, dim, contiguous):
-    """A call of a scattering kernel; operands that must be contiguous are copied if they are not."""
+    """A call of a scattering kernel; operands that must be contiguous are copied otherwise."""
     calls, names = [], ("x", "index", "src")
     bindings = dict(sizes)
     for name, value, place in zip(names, node.inputs, operands):
@@ -274,6 +286,7 @@ def _index_put(node, operands, results, temp):
 
 LOWERINGS: dict = {
     "sort": _sort,
+    "topk": _topk,
     "matmul": _matmul,
     "cat": _cat,
     "scatter": _scatter,

@@ -11,6 +11,9 @@ inverted keys. Positions are then found in one of two ways:
 
 Rows are independent and run on any thread; all memory but x and the results is each thread's own.
 
+:func:`topk` keeps the first elements of the order in a short sorted list while it goes over a row:
+blocks of which no element belongs there are seen to be so in vector lanes.
+
 :func:`search` is binary search in sorted rows, the same steps in all lanes.
 """
 
@@ -23,6 +26,8 @@ SIZES = ("outer", "n", "inner")
 #: Up to this length counting comparisons is quicker than dealing out digits.
 _SHORT = 72
 _DIGITS = 256
+#: Elements that are looked at together for whether any is among the first.
+_BLOCK = 128
 
 
 def choose(n: int) -> str:
@@ -156,6 +161,55 @@ class _Sort:
             k.store(counts, at, to + 1)
             k.store(self.keys, b + to, key)
             k.store(self.places, b + to, place)
+
+
+def topk(d: dtype, largest: bool) -> L.Kernel:
+    """The kernel: the first ``k`` of each row of x [outer, n, inner] in sorted order.
+
+    Parameters: x, y [outer, k, inner], index (int64 positions), sizes outer, n, inner and k, which
+    is at least 1 and at most n; scratch. Equal elements come in the order of their positions.
+    """
+    b = L.Builder(f"topk_{d.name}_{'largest' if largest else 'smallest'}")
+    x, y, index = b.buffer("x", d), b.buffer("y", d, "w"), b.buffer("index", int64, "w")
+    outer, n, inner, k = (b.size(name) for name in (*SIZES, "k"))
+    key = int64 if d in (int64, float64) else int32
+    keys = b.scratch("keys", key, n, per_thread=True)
+    best = b.scratch("best", key, k, per_thread=True)
+    places = b.scratch("places", int64, k, per_thread=True)
+    with b.parallel(0, outer * inner) as r:
+        start = b.let((r // inner) * n * inner + r % inner, "start")
+        with b.vector(0, n) as i:
+            b.store(keys, i, key_of(x[start + i * inner], largest))
+        with b.serial(0, k) as i:
+            _insert(b, keys[i], i, best, places, i)
+        with b.serial(k, n, _BLOCK) as first:
+            last = b.let(L.minimum(first + _BLOCK, n), "last")
+            least = b.local(key, (1 << (8 * key.itemsize - 1)) - 1, name="least")
+            with b.vector(first, last) as i:
+                b.reduce(least, "min", keys[i])
+            with b.if_(least.get() < best[k - 1]), b.serial(first, last) as i:
+                candidate = b.let(keys[i], "candidate")
+                with b.if_(candidate < best[k - 1]):
+                    _insert(b, candidate, i, best, places, k - 1)
+        to = b.let((r // inner) * k * inner + r % inner, "to")
+        with b.serial(0, k) as i:
+            place = b.let(places[i], "place")
+            b.store(index, to + i * inner, place)
+            b.store(y, to + i * inner, x[start + place * inner])
+    return b.kernel()
+
+
+def _insert(b, key, place, best, places, count):
+    """Put a key behind those of the first ``count`` that are not larger, the others one up."""
+    key = b.let(key, "key")
+    at = b.local(int64, count, name="at")
+    before = L.maximum(at.get() - 1, 0)
+    with b.while_((at.get() > 0) & (best[before] > key)):
+        b.store(best, at.get(), best[at.get() - 1])
+        b.store(places, at.get(), places[at.get() - 1])
+        b.assign(at, at.get() - 1)
+    b.store(best, at.get(), key)
+    b.store(places, at.get(), place)
 
 
 def search_steps(n: int) -> int:

@@ -92,6 +92,22 @@ sort_ = Primitive(
 )
 
 
+def _topk_infer(x, *, dim, k, largest):
+    shape = (*x.shape[:dim], k, *x.shape[dim + 1 :])
+    return [(x.dtype, shape), (D.int64, shape)]
+
+
+def _topk_meaning(np, x, *, dim, k, largest):
+    values, order = _sort_meaning(np, x, dim=dim, descending=largest)
+    return np.take(values, range(k), dim), np.take(order, range(k), dim)
+
+
+#: The first ``k`` of a stable sort, for a small k of at least 1.
+topk_ = Primitive("topk", "opaque", _topk_infer, _topk_meaning, _picked_gradient)
+#: Up to so many the elements are picked in one walk over a row.
+_FEW = 64
+
+
 def _along(name, primitive, input, dim):
     dim = wrap_dim(name, dim, input.ndim)
     if input.ndim:
@@ -147,6 +163,8 @@ def topk(input: Value, k, dim=-1, largest=True, sorted=True):  # noqa: A002
     n = input.shape[dim] if input.ndim else 1
     if k < 0 or k > n:
         fail(ShapeError, "topk", f"selected index k out of range: {k} of {n} elements along {dim}")
+    if input.ndim and 1 <= k <= _FEW:
+        return results.topk(*topk_(input, dim=dim, k=int(k), largest=bool(largest)))
     values, indices = F.sort(input, dim, largest)
     if input.ndim == 0:
         return results.topk(values, indices)

@@ -62,6 +62,23 @@ def test_positions_alone():
     np.testing.assert_array_equal(index.reshape(x.shape), np.argsort(x, axis=1))
 
 
+@pytest.mark.parametrize("largest", [True, False])
+def test_first_elements(largest):
+    rng = np.random.default_rng(4)
+    for d in (D.float32, D.int64, D.uint8, D.float16):
+        kernel = sort.topk(d, largest)
+        for outer, n, inner in ((1, 1, 1), (3, 10, 1), (2, 7, 5), (2, 1000, 2), (0, 5, 2)):
+            for k in {1, min(5, n), n}:
+                x = sample(rng, d, (outer, n, inner))
+                y = flat(np.zeros((outer, k, inner), x.dtype))
+                index = flat(np.zeros((outer, k, inner), np.int64))
+                sizes = {"outer": outer, "n": n, "inner": inner, "k": k}
+                assert run(kernel, x=flat(x), y=y, index=index, **sizes) == 0
+                want = order(x, largest)[:, :k]
+                np.testing.assert_array_equal(index.reshape(want.shape), want)
+                assert y.tobytes() == np.take_along_axis(x, want, 1).tobytes()
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_searching(right):
     rng = np.random.default_rng(3)
