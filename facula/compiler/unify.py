@@ -19,15 +19,33 @@ def substitution(guards) -> dict[str, object]:
         a, b = replace(a, table), replace(b, table)
         if dims.same(a, b):
             continue
-        if not (isinstance(a, Dim) and a.is_symbol):
-            a, b = b, a
-        if isinstance(a, Dim) and a.is_symbol:
-            ((name,),) = a.terms
-            if name in symbols_of(b):
-                continue
-            table = {k: replace(v, {name: b}) for k, v in table.items()}
-            table[name] = b
+        name, value = _solved(a, b)
+        if name is not None:
+            table = {k: replace(v, {name: value}) for k, v in table.items()}
+            table[name] = value
     return table
+
+
+def _solved(a, b):
+    """A symbol and the size that it must be for ``a`` to equal ``b``; (None, None) if unclear."""
+    difference = a - b
+    if not isinstance(difference, Dim):
+        return None, None
+    for monomial, coefficient in difference.terms.items():
+        if len(monomial) == 1 and isinstance(monomial[0], str) and coefficient in (1, -1):
+            rest = difference - coefficient * Dim.symbol(monomial[0], 0)
+            if monomial[0] not in symbols_of(rest):
+                value = -rest if coefficient == 1 else rest
+                return monomial[0], _with_hint(value, a, b)
+    return None, None
+
+
+def _with_hint(value, *sides):
+    """A symbol's value, its hint taken from the side that is that symbol if one is."""
+    for side in sides:
+        if isinstance(value, Dim) and isinstance(side, Dim) and side.is_symbol:
+            return Dim(value.terms, side.hint)
+    return value
 
 
 def symbols_of(d, found=None) -> set:

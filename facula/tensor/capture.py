@@ -134,9 +134,13 @@ class Trace:
         """A stand-in for a tensor argument."""
         return self.wrap(self._input(x), x._meta.requires_grad)
 
-    def _input(self, x):
+    def _input(self, x, symbolic=1 << 30):
+        """An input like ``x``, its first so many sizes symbols."""
         i = len(self.program.inputs)
-        shape = (n if n == 1 else Dim.symbol(f"s{i}d{d}", n) for d, n in enumerate(x._meta.shape))
+        shape = (
+            n if n == 1 or d >= symbolic else Dim.symbol(f"s{i}d{d}", n)
+            for d, n in enumerate(x._meta.shape)
+        )
         return self.program.input(x._meta.dtype, tuple(shape))
 
     def number(self, x):
@@ -159,7 +163,8 @@ class Trace:
             return x._value
         if isinstance(x, Tensor):
             if id(x) not in self.values:
-                value = self._input(x)
+                # Windows of convolutions are constants: sizes that follow from them stay simple.
+                value = self._input(x, 2)
                 self.captured.append(x)
                 self.values[id(x)] = self.entry[id(x)] = value
             return self.values[id(x)]
@@ -174,7 +179,7 @@ class Trace:
         """A call of an op, of which some arguments may be tensors."""
         self._no_aliases(site, args)
         values = [
-            self.lift(a) if i in site.slots else dispatch.plain_argument(a)
+            self.lift(dispatch.data_argument(a)) if i in site.slots else dispatch.plain_argument(a)
             for i, a in enumerate(args)
         ]
         if site.random:

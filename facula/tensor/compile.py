@@ -297,6 +297,6 @@ class _Site(dispatch.Site):
         s = dispatch.Structure()
         s.data = list(args)
         s.expressions = [f"s{k}" for k in range(len(args))]
-        s.counted = len(args)
+        s.counted, s.symbols = len(args), symbols_of(args)
         routine, results = self.made
         return dispatch.make_plan(self, s, routine, results, recording, args)
