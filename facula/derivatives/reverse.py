@@ -117,7 +117,8 @@ def derive(forward: Program, wrt: tuple[int, ...], given: tuple[int, ...], keep_
         ("input", s[1], s[2] and id(v) in used) if s[0] == "input" else s
         for s, v in zip(sources, inputs)
     ]
-    pruned = [(s, v) for s, v in zip(sources, inputs) if s[0] == "input" or id(v) in used]
+    # Cotangents stay where they are not needed: callers give one for every output in ``given``.
+    pruned = [(s, v) for s, v in zip(sources, inputs) if s[0] != "output" or id(v) in used]
     back.inputs = [v for _, v in pruned]
     return Derivative(back, [s for s, _ in pruned], wrt, defined)
 

@@ -180,7 +180,7 @@ def _packed(container, values):
         return values[0]
     inside = ", ".join(values)
     if container is tuple:
-        return f"({inside},)"
+        return f"({inside},)" if values else "()"
     return f"cls({inside})" if hasattr(container, "_fields") else f"cls([{inside}])"
 
 

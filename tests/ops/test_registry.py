@@ -246,8 +246,9 @@ def test_new_sizes_compile_nothing(op):
         function_of(op)(*xs)
 
     call(5, 7)
+    call(64, 33)  # Hand-written kernels, of sorting for one, have a variant for long rows.
     before = engine.compiled_kernels
-    for shape in ((2, 3), (7, 5), (64, 33), (3, 128)):
+    for shape in ((2, 3), (7, 5), (65, 40), (3, 128)):
         call(*shape)
     assert engine.compiled_kernels == before, f"{op.name} compiled for a new size"
 
