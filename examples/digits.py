@@ -268,7 +268,7 @@ Made by `facula demo` (facula {torch.__version__}), seed {facts["seed"]}.
 |---|---|
 | `weights.safetensors` | the trained weights |
 | `digits.onnx` | the model for any ONNX runtime |
-| `model/` | the model for `facula serve {folder / "model"}` |
+| `digits.facula` | the model for `facula serve {folder / "digits.facula"}` |
 """
     (folder / "report.md").write_text(text)
 
@@ -312,8 +312,8 @@ def run(args: argparse.Namespace) -> int:
     torch.onnx.export(exported, f=folder / "digits.onnx")
     difference = check_onnx(folder / "digits.onnx", images, logits.numpy())
     print(f"ONNX: onnxruntime agrees to {difference:.1e}")
-    exported.save(folder / "model")
-    serving = serve_and_ask(folder / "model", images[: args.requests], predictions)
+    exported.save(folder / "digits.facula")
+    serving = serve_and_ask(folder / "digits.facula", images[: args.requests], predictions)
     print(
         f"served {serving['requests']} digits over HTTP: median {serving['median_ms']:.2f} ms, "
         f"95% under {serving['p95_ms']:.2f} ms"

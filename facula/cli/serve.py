@@ -1,6 +1,6 @@
 """Serve a model over HTTP with the Open Inference Protocol v2.
 
-facula serve digits/model
+facula serve digits.facula
 curl localhost:8000/v2/models/digits
 """
 
@@ -70,11 +70,14 @@ def run(args: argparse.Namespace) -> int:
         )
     except (LoadError, ValueError) as error:
         raise CommandError(str(error)) from error
-    return serve(
-        registry,
-        host=args.host,
-        port=args.port,
-        limits=limits,
-        grace_s=args.grace,
-        log_level=args.log_level,
-    )
+    try:
+        return serve(
+            registry,
+            host=args.host,
+            port=args.port,
+            limits=limits,
+            grace_s=args.grace,
+            log_level=args.log_level,
+        )
+    except OSError as error:
+        raise CommandError(f"cannot listen on {args.host}:{args.port}: {error}") from error

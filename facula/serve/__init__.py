@@ -4,7 +4,7 @@
     from facula.serve.loaders import load_model
 
     registry = ModelRegistry()
-    registry.add(load_model("digits/model", "digits"))
+    registry.add(load_model("digits.facula", "digits"))
     serve(registry, port=8000)
 
 The parts, each knowing only those before it, so that another transport (gRPC) or another way of

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facula import export
+from facula.base.errors import ShapeError
+from facula.export import ExportedProgram, is_archive, load
 from facula.serve import datatypes
+from facula.serve.errors import InvalidInput
 from facula.serve.model import Model, TensorSpec
 from facula.tensor import from_numpy
 
@@ -57,10 +59,10 @@ def load_model(path: str | Path, name: str, version: str = "1") -> Model:
     raise LoadError(f"{path}: no known kind of archive; hint: known are {', '.join(LOADERS)}")
 
 
-@register("facula archive", export.is_archive)
+@register("facula archive", is_archive)
 def load_archive(path: Path, name: str, version: str) -> Model:
     """An archive that ``facula.export.save`` wrote: a program, its weights, no code."""
-    return ProgramModel(export.load(path), name, version)
+    return ProgramModel(load(path), name, version)
 
 
 class ProgramModel(Model):
@@ -68,18 +70,23 @@ class ProgramModel(Model):
 
     platform = "facula_program"
 
-    def __init__(self, program, name: str, version: str):
+    def __init__(self, program: ExportedProgram, name: str, version: str):
         self.name, self.version = name, version
         self._program = program
-        self.inputs = tuple(_spec(s) for s in program.inputs)
-        self.outputs = tuple(_spec(s) for s in program.outputs)
+        self.inputs = tuple(map(_spec, program.inputs))
+        self.outputs = tuple(map(_spec, program.outputs))
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        results = self._program.run([from_numpy(inputs[s.name]) for s in self.inputs])
+        tensors = [from_numpy(inputs[spec.name]) for spec in self.inputs]
+        try:
+            results = self._program.run(tensors)
+        except ShapeError as error:
+            # Sizes that fit each input alone, but not together or not what the program assumes.
+            raise InvalidInput(str(error)) from error
         return {spec.name: result.numpy() for spec, result in zip(self.outputs, results)}
 
 
 def _spec(spec) -> TensorSpec:
-    """The protocol's words for an exported tensor: a symbolic size is -1."""
-    shape = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    """The protocol's words for an exported tensor: a size that may change is -1."""
+    shape = tuple(-1 if size is None else size for size in spec.shape)
     return TensorSpec(spec.name, datatypes.name_of(spec.dtype.numpy()), shape)

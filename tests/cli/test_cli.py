@@ -63,6 +63,19 @@ def test_serve_says_what_is_wrong_with_a_path(tmp_path):
     assert done.returncode == 1 and "no known kind of archive" in done.stderr
 
 
+def test_serve_says_that_a_port_is_taken(tmp_path):
+    import socket
+
+    import facula as library
+
+    program = library.export.export(library.nn.Linear(3, 2), (library.ones(1, 3),))
+    program.save(tmp_path / "linear.facula")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = facula("serve", "linear.facula", "--port", port, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
 def test_doctor_tells_all_of_it(root):
     report = json.loads(facula("doctor", "--json", cwd=root).stdout)
     assert report["verdict"]["status"] == "ready"
