@@ -89,7 +89,7 @@ class _Trace(Trace):
         """A stand-in for an example argument."""
         return self.wrap(self.program.input(x.dtype, shape), False)
 
-    def _input(self, x):
+    def _input(self, x, *windows):
         return self.program.input(x.dtype, tuple(x.shape))
 
 

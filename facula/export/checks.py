@@ -8,6 +8,7 @@ keeps it inside of its operands' memory. A primitive without a check is refused 
 from __future__ import annotations
 
 from facula.base import dtypes as D
+from facula.ir import program as P
 from facula.ir.dims import Dim, product
 from facula.ops.conv import Pool
 from facula.ops.registry import PRIMITIVES
@@ -80,6 +81,11 @@ def check(primitive, inputs, params) -> None:
     known = CHECKS.get(primitive.name)
     if known is not None:
         known(*inputs, **params)
+    elif primitive.kind == "composite":
+        with P.building(P.Program(primitive.name)) as body:
+            primitive.info["body"](*inputs, **params)
+        for node in body.nodes:
+            check(node.op, node.inputs, node.params)
     elif primitive.kind == "pointwise" and primitive.name != "random_bits":
         _pointwise(primitive, inputs, params)
     else:
@@ -232,6 +238,19 @@ def _scan(x, *, dim):
 def _sort(x, *, dim, descending):
     need_dim(dim, x)
     need(type(descending) is bool, f"descending {descending!r}")
+
+
+@checked("topk")
+def _topk(x, *, dim, k, largest):
+    need_dim(dim, x)
+    need(is_int(k) and k >= 1 and k <= x.shape[dim], f"k {k!r}")
+    need(type(largest) is bool, f"largest {largest!r}")
+
+
+@checked("polygamma")
+def _polygamma(x, *, n):
+    # Its body grows with n.
+    need(is_int(n) and 0 < n <= 1000 and x.dtype.is_floating_point, f"n {n!r}")
 
 
 @checked("take")

@@ -60,6 +60,10 @@ class ExportedProgram:
     def __init__(self, program, inputs, outputs, state, arguments, results):
         self.program, self.inputs, self.outputs = program, inputs, outputs
         self.state_dict, self.arguments, self.results = state, arguments, results
+        # A size that was not 1 may be 1 at a call, as a symbol may: nothing was broadcast for it.
+        for question in [g for g in program.guards if g[::2] == ("eq", 1)]:
+            if program.guards[question] is False:
+                del program.guards[question]
         self._routine = Routine(program)
         self._plans: dict = {}
         self._lock = threading.Lock()

@@ -48,6 +48,12 @@ def _sort(g, node, x):
     return g.op("TopK", x, count, outputs=2, axis=d, largest=int(node.params["descending"]))
 
 
+@maps("topk")
+def _topk(g, node, x):
+    p = node.params
+    return g.op("TopK", x, g.vector([p["k"]]), outputs=2, axis=p["dim"], largest=int(p["largest"]))
+
+
 @maps("cat")
 def _cat(g, node, *xs):
     return g.op("Concat", *xs, axis=node.params["dim"])

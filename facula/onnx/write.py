@@ -8,12 +8,13 @@ import numpy as np
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, fail
-from facula.compiler.expand import expand
 from facula.compiler.simplify import simplify
 from facula.export import ExportedProgram
 from facula.export import export as capture
-from facula.ir.dims import Dim
-from facula.ir.program import Program
+from facula.ir import dims
+from facula.ir import program as P
+from facula.ir.dims import Dim, Guards
+from facula.ir.program import Program, Value
 from facula.onnx import contraction, movement, pointwise, selection  # noqa: F401  their mappings
 from facula.onnx.errors import need_onnx, unsupported
 from facula.onnx.graph import TYPES, Graph
@@ -120,7 +121,7 @@ def _by_parameter(model, args, kwargs, input_names, dynamic_axes):
 def written(exported, opset: int = DEFAULT):
     """The ``onnx.ModelProto`` of an exported program."""
     onnx = need_onnx()
-    program = _without_unmapped_composites(exported.program)
+    program = lowered(exported.program)
     g = Graph(opset)
     _enter(g, exported, program)
     for node in program.nodes:
@@ -143,10 +144,26 @@ def written(exported, opset: int = DEFAULT):
     return proto
 
 
-def _without_unmapped_composites(program: Program) -> Program:
-    """The program with those composites and reductions replaced that have no mapping."""
-    names = {n.op.name for n in program.nodes if n.op.kind == "composite"}
-    return program if names <= set(MAPPINGS) else simplify(expand(program))
+def lowered(program: Program) -> Program:
+    """The program with those composites replaced by their bodies that have no mapping."""
+    result = Program(program.name)
+    result.inputs = list(program.inputs)
+    seen: dict[int, Value] = {}
+    replaced = False
+    with dims.guarding(Guards()), P.building(result):
+        for node in program.nodes:
+            operands = tuple(seen.get(id(v), v) for v in node.inputs)
+            if node.op.kind == "composite" and node.op.name not in MAPPINGS:
+                outputs = node.op.info["body"](*operands, **node.params)
+                outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                replaced = True
+            else:
+                types = [(v.dtype, v.shape) for v in node.outputs]
+                outputs = result.apply(node.op, operands, node.params, types)
+            seen.update((id(old), new) for old, new in zip(node.outputs, outputs))
+    result.outputs = [seen.get(id(v), v) for v in program.outputs]
+    # Bodies may contain composites.
+    return lowered(result) if replaced else simplify(result)
 
 
 def _enter(g, exported, program):
