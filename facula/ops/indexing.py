@@ -217,7 +217,7 @@ def _scattered(name, input, dim, index, src, reduce):
         if src.dtype is not input.dtype:
             fail(DtypeError, name, "Expected self.dtype to be equal to src.dtype")
         if sizes.product(index.shape) == 0:
-            return input + 0
+            return F.clone(input)
         if index.ndim and input.ndim:
             _fits(name, src.shape, index.shape, -1)
             for d, n in enumerate(index.shape):

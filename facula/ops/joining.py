@@ -48,7 +48,9 @@ def sum_to_size(input: Value, *size):
     if not fits:
         fail(ShapeError, "sum_to_size", f"size {{{list(size)}}} is not expandable to size "
              f"{{{list(input.shape)}}}.")  # fmt: skip
-    return F.reshape(unbroadcast(input, size), size)
+    wide = input if input.dtype.is_floating_point else to(input, D.int64)
+    same = len(size) == input.ndim and all(a == b for a, b in zip(input.shape, size))
+    return input if same else F.reshape(unbroadcast(wide, size), size)
 
 
 # Joining -----------------------------------------------------------------------------------------
@@ -174,11 +176,11 @@ def rot90(input: Value, k=1, dims=(0, 1)):
         fail(ShapeError, "rot90", f"expected rotation dims to be different, but got {dims}")
     turns = k % 4
     if turns == 1:
-        return F.transpose(F.flip(input, b), a, b) + 0
+        return F.clone(F.transpose(F.flip(input, b), a, b))
     if turns == 2:
         return F.flip(input, a, b)
     if turns == 3:
-        return F.transpose(F.flip(input, a), a, b) + 0
+        return F.clone(F.transpose(F.flip(input, a), a, b))
     return F.clone(input)
 
 

@@ -361,7 +361,7 @@ def identity_like(x: Value) -> Value:
 def addbmm(input: Value, batch1: Value, batch2: Value, *, beta: Scalar = 1, alpha: Scalar = 1):
     """``beta * input + alpha * sum(batch1 @ batch2)``."""
     y = F.sum(F.bmm(batch1, batch2), 0)
-    return F.add(F.mul(input, beta), F.mul(y, alpha))
+    return to(F.add(F.mul(input, beta), F.mul(y, alpha)), y.dtype)
 
 
 @op(spaces=("linalg",), out=True, samples=lambda make: [((make(3, 5), make(3, 5)), {})])

@@ -426,7 +426,7 @@ def flip(input: Value, *dims):
     order = tuple(wrap_dim("flip", d, input.ndim) for d in named)
     if len(set(order)) != len(order):
         fail(ShapeError, "flip", f"dim {named} appears multiple times in the list of dims")
-    return flip_(input, dims=order) if order and input.ndim else input + 0
+    return flip_(input, dims=order) if order and input.ndim else F.clone(input)
 
 
 def constant_pad(x: Value, pads, value=0) -> Value:

@@ -255,7 +255,7 @@ def repeat(input: Value, *repeats):
     shape = (1,) * (len(repeats) - input.ndim) + tuple(input.shape)
     x = F.reshape(input, tuple(n for m in shape for n in (1, m)))
     x = expand_to(x, tuple(n for r, m in zip(repeats, shape) for n in (r, m)))
-    return F.reshape(x, tuple(r * m for r, m in zip(repeats, shape))) + 0
+    return F.clone(F.reshape(x, tuple(r * m for r, m in zip(repeats, shape))))
 
 
 @op(samples=lambda make: [((make(3, 4), (2, 1)), {})])
@@ -275,7 +275,7 @@ def repeat_interleave(input: Value, repeats, dim=None, *, output_size=None):
     dim = wrap_dim("repeat_interleave", dim, input.ndim)
     x = F.unsqueeze(input, dim + 1)
     x = expand_to(x, (*x.shape[: dim + 1], repeats, *x.shape[dim + 2 :]))
-    return F.flatten(x, dim, dim + 1) + 0
+    return F.clone(F.flatten(x, dim, dim + 1))
 
 
 @op(

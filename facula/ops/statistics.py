@@ -142,7 +142,8 @@ def mode(input: Value, dim=-1, keepdim=False):
     """The smallest of the most frequent elements along ``dim``: (values, indices)."""
     x, dim = _rows("mode", input, dim)
     need_elements("mode", x, (dim,))
-    values, order = _sorted(F.movedim(x, dim, -1), x.ndim - 1)
+    key = to(x, D.uint8) if x.dtype is D.bool_ else x
+    values, order = _sorted(F.movedim(key, dim, -1), x.ndim - 1)
     # In a sorted row, an element occurs where it would be inserted after, less before, its equals.
     after = F.searchsorted(values, values, right=True)
     count = after - F.searchsorted(values, values)
