@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "compile": "facula.tensor.compile",
     "device": "facula.base.device",
     "dtype": "facula.base.dtypes",
+    "explain": "facula.explanation",
     "get_num_threads": "facula.runtime.threads",
     "load": "facula.serialization",
     "save": "facula.serialization",

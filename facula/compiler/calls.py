@@ -25,7 +25,8 @@ class KernelCall:
 
     Bindings: ("memory", kind, number, byte_offset), ("size", n), ("number", input);
     ``reads`` and ``writes`` are the (kind, number) of memories. ``checks[status - 1]`` is the
-    (node, dimension) that a failed check is about.
+    (node, dimension) that a failed check is about. ``group`` is the number of the group of
+    ``Compiled.groups`` that it computes (a part of), None for a copy at the end.
     """
 
     kernel: object
@@ -34,6 +35,7 @@ class KernelCall:
     writes: set = field(default_factory=set)
     checks: list = field(default_factory=list)
     select: Callable | None = None
+    group: int | None = None
 
 
 @dataclass

@@ -93,17 +93,21 @@ class _Lowering:
 
     def compiled(self) -> Compiled:
         calls = []
-        for group in self.fusion.groups:
-            if group.opaque is not None:
-                calls += opaque.lower(group.opaque, self.places, self._between)
-                continue
-            schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
-            kernel = schedule.kernel()
-            calls.append(call(kernel, schedule.scope.bindings, schedule.scope.checks))
+        for number, group in enumerate(self.fusion.groups):
+            for made in self._calls_of(group):
+                made.group = number
+                calls.append(made)
         for root, temp, place in self.copies:
             calls.append(opaque.copy(root, temp, place))
         outputs = [(v.dtype, v.shape) for v in self.program.outputs]
         return Compiled(calls, self.temps, outputs, self.program, self.fusion.groups)
+
+    def _calls_of(self, group):
+        if group.opaque is not None:
+            return opaque.lower(group.opaque, self.places, self._between)
+        schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
+        kernel = schedule.kernel()
+        return [call(kernel, schedule.scope.bindings, schedule.scope.checks)]
 
     def _between(self, dtype, shape):
         """Memory between the kernels of one node."""

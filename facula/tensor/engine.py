@@ -40,12 +40,10 @@ def _arch(triple: str) -> str:
 
 def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
     """(name, LLVM text) of a kernel; the name is made unique by a hash of the text."""
-    name = kernel.name
-    kernel.name = "KERNEL"
-    text = codegen.emit(kernel, target())
+    text = codegen.emit(L.Kernel("KERNEL", kernel.params, kernel.body), target())
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    kernel.name = f"{name}_{digest}"
-    return kernel.name, text.replace("KERNEL", kernel.name)
+    name = f"{kernel.name}_{digest}"
+    return name, text.replace("KERNEL", name)
 
 
 def address_of(kernel: L.Kernel) -> int:
@@ -110,7 +108,7 @@ class Executable:
             metas: the Meta of each fresh output.
             on_error: ``(node, dimension, args) -> raises``, for a check that failed.
         """
-        sizes = _all_sizes(symbols, strides)
+        sizes = all_sizes(symbols, strides)
         steps, shared, per_thread = self._steps(sizes, self.argument)
         outputs, touched = [], 0
         for (dtype, shape), into in zip(self.compiled.outputs, self.into):
@@ -165,7 +163,8 @@ class Executable:
 
     # Words
 
-    def _words(self, call, sizes, offsets, shared, argument):
+    def chosen(self, call, sizes):
+        """The kernel of a call for these sizes, and the values of its size parameters."""
         values = {
             name: dims.evaluate(b[1], sizes) for name, b in call.bindings.items() if b[0] == "size"
         }
@@ -173,6 +172,10 @@ class Executable:
         if kernel is None:
             kernel, more = call.select(values, machine())
             values.update(more)
+        return kernel, values
+
+    def _words(self, call, sizes, offsets, shared, argument):
+        kernel, values = self.chosen(call, sizes)
         words, thread_offset = [], 0
         for p in kernel.params:
             if isinstance(p, L.Buffer) and p.scratch is not None:
@@ -240,7 +243,7 @@ def bind_many(jobs):
     for executable, symbols, strides in jobs:
         argument = {i: first + k for k, i in enumerate(executable.tensors)}
         argument.update((i, tensors + k) for k, i in enumerate(executable.numbers))
-        sizes = _all_sizes(symbols, strides)
+        sizes = all_sizes(symbols, strides)
         own, used, thread_used = executable._steps(sizes, argument)
         steps += own
         shared, per_thread = max(shared, used), max(per_thread, thread_used)
@@ -260,7 +263,8 @@ def bind_many(jobs):
     return launch.build(spec)
 
 
-def _all_sizes(symbols, strides) -> dict:
+def all_sizes(symbols, strides) -> dict:
+    """The values of all symbols: of sizes, and of the strides of each input."""
     sizes = dict(symbols)
     for i, own in enumerate(strides):
         if own is not None:

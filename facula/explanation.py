@@ -1,0 +1,358 @@
+"""What becomes of a call: ``facula.explain`` shows every stage, from the graph to the assembly.
+
+(The file is not named after the function, because an import of a module sets the package's
+attribute of that name.)
+"""
+
+from __future__ import annotations
+
+import traceback
+from functools import cached_property
+
+from facula.base.errors import ArgumentTypeError, fail
+from facula.ir import dims, print_loops
+from facula.ir import loops as L
+from facula.ir import program as P
+from facula.ops.movement import contiguous_strides
+from facula.runtime import jit
+from facula.tensor import engine
+from facula.tensor.capture import Trace, Traced, capturing, flatten, unflatten
+from facula.tensor.tensor import Tensor
+from facula.tensor.tracing import Routine, symbols_of
+
+
+def explain(fn, *args, **kwargs) -> Explanation:
+    """Every stage of the call ``fn(*args, **kwargs)`` as one captured Program; nothing is run.
+
+    What is shown is what ``facula.compile(fn)`` runs, and for an op what an ordinary call of it
+    runs (which gives a view where it can, and then runs no kernel).
+
+    Args:
+        fn: an op, a function of tensors, or a module. What ``facula.compile`` made is seen
+            through.
+        args, kwargs: as for ``fn``; sizes and strides decide which kernels are chosen.
+
+    Returns:
+        an :class:`Explanation`. ``print`` shows programs, groups and loops; ``kernels[i].llvm``
+        and ``kernels[i].assembly`` the rest. Where the function cannot be captured, ``reason``
+        says why and ``where`` names the line; ``program`` is what was recorded until then.
+
+    >>> import facula
+    >>> e = facula.explain(facula.softmax, facula.ones(8, 100), dim=-1)
+    >>> len(e.kernels), e.kernels[0].bytes_moved
+    (1, 6400)
+    >>> facula.explain(lambda x: x if x.sum() > 0 else -x, facula.ones(3)).reason[:55]
+    'compile: the function needs the elements of a tensor (i'
+    """
+    if not callable(fn):
+        fail(ArgumentTypeError, "explain", f"expected a function or module, got {type(fn)}")
+    leaves: list = []
+    structure = flatten((args, kwargs), leaves)
+    trace = Trace(getattr(fn, "__name__", type(fn).__name__))
+    data = [x for x in leaves if isinstance(x, Tensor) or type(x) is float]
+    results: list = []
+    reason = where = None
+    try:
+        with capturing(trace):
+            entered = iter([_entered(trace, x) for x in leaves])
+            positional, named = unflatten(structure, entered)
+            flatten(fn(*positional, **named), results)
+    except Exception as error:
+        # Whatever goes wrong is the answer to the question; the traceback tells the user's line.
+        reason, where = _reason(error), _where(error)
+    into = _outputs(trace, results)
+    if reason is not None:
+        return Explanation(trace.program, reason=reason, where=where)
+    return _explained(trace, into, data)
+
+
+def _entered(trace, x):
+    if isinstance(x, Tensor):
+        return trace.argument(x)
+    return trace.number(x) if type(x) is float else x
+
+
+def _reason(error) -> str:
+    text = str(error) or "no message"
+    return text if text.startswith("compile:") else f"{type(error).__name__}: {text}"
+
+
+def _where(error) -> str | None:
+    """The innermost line that is not facula's own."""
+    own = __file__.removesuffix("explanation.py")
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((own, "<facula"))
+    ]
+    if not frames:
+        return None
+    last = frames[-1]
+    return f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+
+
+def _outputs(trace, results) -> list:
+    """Set the Program's outputs: results, then what was changed in place; returns ``into``."""
+    inputs = {id(v): i for i, v in enumerate(trace.program.inputs)}
+    values: dict[int, P.Value] = {}
+    for x in results:
+        if isinstance(x, Traced) and id(x._value) not in inputs:
+            values[id(x._value)] = x._value
+    into: list = [None] * len(values)
+    outputs = list(values.values())
+    for t in trace.mutated:
+        outputs.append(trace.values[id(t)])
+        into.append(inputs[id(trace.entry[id(t)])])
+    trace.program.outputs = outputs
+    if outputs:
+        trace.program.live()
+    return into
+
+
+def _explained(trace, into, data):
+    """The stages for the tensors at hand, with those of the derivative if one is wanted."""
+    program = trace.program
+    # Inputs in the Program's order: arguments first, then what was met, with the seed between.
+    met = {id(v): t for v, t in zip(trace.entry.values(), trace.captured)}
+    given = iter(data)
+    everything = [
+        met[id(v)] if id(v) in met else 1 if v is trace.seed or v is trace.offset else next(given)
+        for v in program.inputs
+    ]
+    symbols = symbols_of(everything)
+    metas = [x._meta if isinstance(x, Tensor) else None for x in everything]
+    wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
+    routine, backward = Routine(program, into), None
+    if wrt and program.outputs:
+        variant = routine.record(wrt, symbols)
+        if variant.given and variant.error is None:
+            routine = variant.routine
+            derived, _, derivative = variant.backward(variant.given)
+            layouts, strides = _backward_layouts(derived.program, derivative, metas, symbols)
+            backward = Stages(derived.program, (), layouts, strides, symbols)
+    layouts = [m and m.layout for m in metas]
+    strides = [m and m.strides for m in metas]
+    forward = Stages(routine.program, into, layouts, strides, symbols)
+    return Explanation(program, forward, backward)
+
+
+def _backward_layouts(program, derivative, metas, symbols):
+    """Layouts and strides of a backward Program's inputs, as the tape gives them."""
+    layouts, strides = [], []
+    for source, v in zip(derivative.sources, program.inputs):
+        if source[0] == "input":
+            m = metas[source[1]]
+            layouts.append(m and (m.layout if source[2] else "shape"))
+            strides.append(m and (m.strides if source[2] else None))
+        else:
+            layouts.append("C")
+            strides.append(contiguous_strides([dims.evaluate(n, symbols) for n in v.shape]))
+    return layouts, strides
+
+
+#: Columns of a line of loops; an expression of many operations is cut there.
+WIDTH = 200
+
+
+class Kernel:
+    """One kernel of a call, for the sizes at hand.
+
+    Attributes:
+        name: as in LLVM text and in profiles.
+        loops: its text in the Loops language.
+        bindings: per parameter what it is given, as text.
+        reads, writes: bytes, each memory counted once.
+        group: number of the fused group that it computes; None for a copy at the end.
+    """
+
+    def __init__(self, call, kernel, values, stages):
+        self.group, self._kernel = call.group, kernel
+        self.loops = print_loops.text(kernel)
+        self.bindings = {p.name: _binding(p, call, values, stages) for p in kernel.params}
+        self.reads = sum(stages.nbytes(*m) for m in call.reads)
+        self.writes = sum(stages.nbytes(*m) for m in call.writes)
+
+    @cached_property
+    def _text(self):
+        return engine.kernel_text(self._kernel)
+
+    @property
+    def name(self) -> str:
+        return self._text[0]
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM text."""
+        return self._text[1]
+
+    @cached_property
+    def assembly(self) -> str:
+        """The assembly for this machine."""
+        return jit.assembly(self.llvm)
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.reads + self.writes
+
+    def __str__(self):
+        head, *body = (
+            line if len(line) <= WIDTH else line[:WIDTH] + " ..."
+            for line in self.loops.splitlines()
+        )
+        moved = f"  reads {self.reads:,} bytes, writes {self.writes:,}"
+        bound = (f"  {name} = {what}" for name, what in self.bindings.items())
+        return "\n".join([head, moved, *bound, *body])
+
+
+def _binding(p, call, values, stages) -> str:
+    if isinstance(p, L.Buffer) and p.scratch is not None:
+        per = " for each thread" if p.per_thread else ""
+        return f"{p.dtype.itemsize * L.evaluate(p.scratch, values):,} bytes of scratch{per}"
+    kind, *rest = call.bindings.get(p.name, ("size", None))
+    if kind == "size":
+        chosen = rest[0] is None or isinstance(rest[0], int)
+        return str(values[p.name]) if chosen else f"{rest[0]} = {values[p.name]}"
+    if kind == "number":
+        return f"number {rest[0]}"
+    where, number, offset = rest
+    offset = dims.evaluate(offset, stages.sizes)
+    return f"{where} {number}" + (f" + {offset} bytes" if offset else "")
+
+
+class Group:
+    """Nodes that one kernel computes (or, for those written by hand, a few kernels).
+
+    Attributes:
+        nodes: all nodes computed; a cheap one that several groups need is in each.
+        roots: the values that get memory.
+    """
+
+    def __init__(self, number, group, order):
+        self.number, self.opaque = number, group.opaque is not None
+        self.roots = list(group.roots)
+        found, todo = set(), [v.node for v in group.roots]
+        while todo:
+            node = todo.pop()
+            if node is None or node in found:
+                continue
+            found.add(node)
+            if not self.opaque:
+                todo += [v.node for v in node.inputs if id(v) not in group.reads]
+        self.nodes = sorted(found, key=order.__getitem__)
+
+    def __str__(self):
+        kind = "written by hand" if self.opaque else "fused"
+        ops = ", ".join(node.op.name for node in self.nodes)
+        roots = ", ".join(f"{v.node.op.name} {v.dtype.name}{list(v.shape)}" for v in self.roots)
+        return f"group {self.number} ({kind}): {ops}\n  gives {roots}"
+
+
+class Stages:
+    """A Program, and what the compiler made of it.
+
+    Attributes:
+        program: as traced. ``optimized``: after the passes.
+        groups, kernels: see there.
+        temporaries: bytes of memory between kernels, as (dtype, bytes) each.
+    """
+
+    def __init__(self, program, into, layouts, strides, symbols):
+        self.program, self.sizes = program, engine.all_sizes(symbols, strides)
+        self.optimized, self.groups, self.kernels, self.temporaries = program, [], [], []
+        self._strides = strides
+        if not program.outputs:
+            return
+        executable = engine.Executable(program, layouts, into)
+        compiled = executable.compiled
+        self._into, self.optimized = executable.into, compiled.program
+        order = {node: k for k, node in enumerate(compiled.program.nodes)}
+        self.groups = [Group(i, g, order) for i, g in enumerate(compiled.groups)]
+        self.temporaries = [
+            (dtype, dtype.itemsize * dims.evaluate(count, self.sizes))
+            for dtype, count in compiled.temps
+        ]
+        self.kernels = [
+            Kernel(call, *executable.chosen(call, self.sizes), self) for call in compiled.calls
+        ]
+
+    def nbytes(self, kind, number) -> int:
+        """The bytes of a memory that a kernel names; elements of stride 0 are one element."""
+        if kind == "temp":
+            return self.temporaries[number][1]
+        v = (self.program.inputs if kind == "input" else self.program.outputs)[number]
+        count = v.dtype.itemsize
+        strides = self._strides[number] if kind == "input" else None
+        for d, n in enumerate(v.shape):
+            if strides is None or strides[d] != 0:
+                count *= dims.evaluate(n, self.sizes)
+        return count
+
+    @property
+    def bytes_moved(self) -> int:
+        return sum(k.bytes_moved for k in self.kernels)
+
+    def __str__(self):
+        between = sum(n for _, n in self.temporaries)
+        parts = [
+            "traced:",
+            str(self.program),
+            "after the passes:",
+            str(self.optimized),
+            f"kernels: {len(self.kernels)}, which move {self.bytes_moved:,} bytes; "
+            f"temporaries: {len(self.temporaries)}, of {between:,} bytes",
+        ]
+        for group in self.groups:
+            parts += [str(group), *(str(k) for k in self.kernels if k.group == group.number)]
+        parts += [str(k) for k in self.kernels if k.group is None]
+        return "\n\n".join(parts)
+
+
+class Explanation:
+    """What :func:`explain` found.
+
+    Attributes:
+        program: as captured; incomplete where ``reason`` is not None.
+        forward, backward: :class:`Stages`. Where gradients are wanted the forward also gives
+            what the backward needs; otherwise ``backward`` is None.
+        reason, where: why the function cannot be captured, and the line; else None.
+    """
+
+    def __init__(self, program, forward=None, backward=None, reason=None, where=None):
+        self.program, self.forward, self.backward = program, forward, backward
+        self.reason, self.where = reason, where
+
+    @property
+    def optimized(self):
+        """The forward program after the passes."""
+        return self.forward and self.forward.optimized
+
+    @property
+    def groups(self) -> list[Group]:
+        return self.forward.groups if self.forward else []
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """All kernels, those of the backward last."""
+        return [k for s in (self.forward, self.backward) if s for k in s.kernels]
+
+    @property
+    def temporaries(self) -> list:
+        return [t for s in (self.forward, self.backward) if s for t in s.temporaries]
+
+    @property
+    def bytes_moved(self) -> int:
+        return sum(k.bytes_moved for k in self.kernels)
+
+    def __str__(self):
+        if self.reason is not None:
+            place = f"\nat {self.where}" if self.where else ""
+            return (
+                f"not captured: {self.reason}{place}\n\nrecorded until then:\n{self.program}\n\n"
+                "facula.compile runs such a function op by op"
+            )
+        parts = [str(self.forward)]
+        if self.backward is not None:
+            parts += ["== backward", str(self.backward)]
+        return "\n\n".join(parts)
+
+    __repr__ = __str__
