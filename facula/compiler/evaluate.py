@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from facula.base import dtypes as D
-from facula.compiler.views import is_one, only_ones_move, resolve
+from facula.compiler.views import is_one, reshape_groups, resolve
 from facula.ir import loops as L
 from facula.ir.dims import Dim
 from facula.ops.movement import contiguous_strides
@@ -200,15 +200,20 @@ class Scope:
         return self.element(x, source)
 
     def _reshaped(self, shape, out_shape, index):
-        if only_ones_move(shape, out_shape):
-            rest = iter(i for n, i in zip(out_shape, index) if not is_one(n))
-            return [L.Const(0, D.int64) if is_one(n) else next(rest) for n in shape]
-        flat = self.k.let(self.position(index, contiguous_strides(out_shape)), "p")
-        result = []
-        for n in reversed(shape[1:]):
-            result.append(flat % self.size(n))
-            flat = flat // self.size(n)
-        return [flat, *reversed(result)] if shape else []
+        """The operand's index: dimensions that are split or joined go through a flat position."""
+        result = [L.Const(0, D.int64)] * len(shape)
+        for ours, theirs in reshape_groups(shape, out_shape):
+            if len(ours) == len(theirs) == 1:
+                result[ours[0]] = index[theirs[0]]
+                continue
+            strides = contiguous_strides([out_shape[d] for d in theirs])
+            flat = self.k.let(self.position([index[d] for d in theirs], strides), "p")
+            for d in reversed(ours[1:]):
+                result[d] = flat % self.size(shape[d])
+                flat = flat // self.size(shape[d])
+            if ours:
+                result[ours[0]] = flat
+        return result
 
     def _padded(self, x, params, source):
         d, step = params["dim"], params["between"] + 1

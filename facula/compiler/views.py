@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from facula.compiler.simplify import same_shape
+from facula.ir.dims import hint, same
 
 
 class Place:
@@ -78,6 +79,31 @@ def only_ones_move(a, b) -> bool:
     return same_shape(without_ones(a), without_ones(b))
 
 
+def reshape_groups(a, b) -> list:
+    """Pairs of lists of dimensions, of sizes other than 1, that a reshape from ``a`` to ``b`` turns
+    into each other, as many as can be told apart for all values of the symbols.
+
+    >>> reshape_groups((2, 3, 5), (6, 1, 5))
+    [([0, 1], [0]), ([2], [2])]
+    """
+    left = [d for d, n in enumerate(a) if not is_one(n)]
+    right = [d for d, n in enumerate(b) if not is_one(n)]
+    groups = []
+    while left or right:
+        ours, theirs, m, n = [], [], 1, 1
+        while left or right:
+            if left and (hint(m) <= hint(n) or not right):
+                ours.insert(0, left.pop())
+                m = m * a[ours[0]]
+            else:
+                theirs.insert(0, right.pop())
+                n = n * b[theirs[0]]
+            if same(m, n):
+                break
+        groups.insert(0, (ours, theirs))
+    return groups
+
+
 #: In an index map: the dimension has size 1.
 ZERO = "zero"
 
@@ -105,10 +131,11 @@ def operand_maps(node, index_map):
             result[d] = index_map[i]
         return [tuple(result)]
     if name == "reshape":
-        if not only_ones_move(x.shape, node.outputs[0].shape):
-            return unknown
-        rest = iter(m for n, m in zip(node.outputs[0].shape, index_map) if not is_one(n))
-        return [tuple(ZERO if is_one(n) else next(rest) for n in x.shape)]
+        result = list(unknown[0])
+        for ours, theirs in reshape_groups(x.shape, node.outputs[0].shape):
+            if len(ours) == len(theirs) == 1:
+                result[ours[0]] = index_map[theirs[0]]
+        return [tuple(result)]
     result = list(unknown[0])
     shift = 1 if name == "windows" else 0
     dims = node.params["dims"] if name == "flip" else (node.params["dim"],)
