@@ -73,7 +73,7 @@ def celu(input: Value, alpha: Scalar = 1.0, inplace=False):
     return F.where(F.gt(input, 0), input, low)
 
 
-@op(spaces=NN)
+@op(spaces=NN, out=True)
 def gelu(input: Value, approximate="none"):
     """Gaussian error linear unit, exact ("none") or by tanh ("tanh")."""
     need_float(input, "gelu")
@@ -98,14 +98,14 @@ def mish(input: Value, inplace=False):
     return input * F.tanh(F.softplus(input))
 
 
-@op(spaces=NN)
+@op(spaces=NN, out=True)
 def softplus(input: Value, beta: Scalar = 1.0, threshold: Scalar = 20.0):
     """``log(1 + exp(beta * input)) / beta``; linear where ``beta * input`` exceeds threshold."""
     x = input * beta
     return F.where(F.gt(x, threshold), input, F.log1p(F.exp(F.minimum(x, threshold))) / beta)
 
 
-@op(spaces=NN)
+@op(spaces=NN, out=True)
 def logsigmoid(input: Value):
     """``log(sigmoid(input))`` without overflow."""
     return F.minimum(input, 0.0) - F.log1p(F.exp(-F.abs(input)))
@@ -123,13 +123,13 @@ def tanhshrink(input: Value):
     return input - F.tanh(input)
 
 
-@op(spaces=("torch", "nn.functional"))
+@op(spaces=("torch", "nn.functional"), out=True)
 def hardshrink(input: Value, lambd: Scalar = 0.5):
     """``input``, but 0 within ``lambd`` of 0."""
     return F.where(F.le(F.abs(input), lambd), 0.0, input)
 
 
-@op(spaces=NN)
+@op(spaces=NN, out=True)
 def softshrink(input: Value, lambd: Scalar = 0.5):
     """``input`` moved towards 0 by ``lambd``, and 0 within."""
     away = F.where(F.gt(input, lambd), input - lambd, input + lambd)

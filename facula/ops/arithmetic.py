@@ -122,8 +122,8 @@ def sinc(input: Value):
     return F.where(zero, 1.0, F.sin(y) / F.where(zero, 1.0, y))
 
 
-@op(out=True, spaces=("torch", "method", "special"), domain=(0.2, 3.0))
-def xlogy(input: Value, other: Value):
+@op(inplace=True, out=True, spaces=("torch", "method", "special"), domain=(0.2, 3.0))
+def xlogy(input: Value | Scalar, other: Value):
     """``input * log(other)``, and 0 where ``input`` is 0 (unless ``other`` is NaN)."""
     a, b = together(input, other, floating=True, name="xlogy")
     zero = F.eq(a, 0) & F.eq(b, b)
@@ -178,7 +178,7 @@ def isclose(input: Value, other: Value, rtol=1e-05, atol=1e-08, equal_nan=False)
     return close | (F.isfinite(distance) & F.le(distance, atol + rtol * F.abs(b)))
 
 
-@op()
+@op(out=True)
 def signbit(input: Value):
     """Bool: whether the sign bit is set (true for -0.0)."""
     if not input.dtype.is_floating_point:
@@ -195,6 +195,6 @@ def masked_fill(input: Value, mask: Value, value: Value):
 
 
 @op(inplace=True, out=True, domain=(0.5, 2.0))
-def float_power(input: Value, exponent: Value):
+def float_power(input: Value | Scalar, exponent: Value):
     """``input ** exponent`` in float64."""
     return F.pow(to(as_value(input), D.float64), exponent)

@@ -128,6 +128,7 @@ def bmm(input: Value, mat2: Value):
 
 @op(
     spaces=("nn.functional",),
+    out=True,
     samples=lambda make: [
         ((make(4, 5), make(3, 5), make(3)), {}),
         ((make(2, 4, 5), make(3, 5)), {}),

@@ -458,6 +458,8 @@ def binary_op(
 
     fn.__doc__ = doc or f"Elementwise ``{name}(input, other)`` with broadcasting and promotion."
     samples = integers if integers_only else None
+    if integers_only:
+        fn.__annotations__["input"] = "Value | Scalar"
     return Op(fn, name, spaces, aliases, inplace=True, out=True, domain=domain, samples=samples)
 
 
@@ -562,7 +564,7 @@ def floor_divide(input: Value, other: Value):
 
 
 @op(inplace=True, out=True, domain=(0.5, 3.0))
-def remainder(input: Value, other: Value):
+def remainder(input: Value | Scalar, other: Value):
     """The remainder of division with the sign of ``other``, as Python's ``%``."""
     a, b = together(input, other, name="remainder")
     if a.dtype.is_floating_point:
@@ -574,7 +576,7 @@ def remainder(input: Value, other: Value):
 
 
 @op(inplace=True, out=True, domain=(0.5, 2.0))
-def pow(input: Value, exponent: Value):  # noqa: A001  the public name
+def pow(input: Value | Scalar, exponent: Value):  # noqa: A001  the public name
     """``input ** exponent``, elementwise with broadcasting and promotion."""
     a, b = together(input, exponent, name="pow")
     if a.dtype.is_floating_point:

@@ -57,13 +57,21 @@ def _along(primitive, name, input, dim, dtype):
     return primitive(x, dim=dim)
 
 
-@op(spaces=BOTH, samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5, 3), 1), {})])
+@op(
+    spaces=BOTH,
+    out=True,
+    samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5, 3), 1), {})],
+)
 def softmax(input: Value, dim=None, _stacklevel=3, dtype=None):
     """``exp(input) / sum(exp(input))`` along ``dim``."""
     return _along(softmax_, "softmax", input, dim, dtype)
 
 
-@op(spaces=BOTH, samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5, 3), 1), {})])
+@op(
+    spaces=BOTH,
+    out=True,
+    samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5, 3), 1), {})],
+)
 def log_softmax(input: Value, dim=None, _stacklevel=3, dtype=None):
     """``log(softmax(input))`` along ``dim``."""
     return _along(log_softmax_, "log_softmax", input, dim, dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import contextmanager
 from inspect import Parameter
 
 from facula.base import dtypes as D
@@ -21,8 +22,9 @@ from facula.ops.registry import Primitive
 from facula.runtime import random
 from facula.tensor import plans, tape, views
 from facula.tensor.apart import apart
-from facula.tensor.grad_mode import Recording, mode
-from facula.tensor.tape import Backward
+from facula.tensor.backward import backward_plan
+from facula.tensor.grad_mode import mode
+from facula.tensor.tape import Backward, with_extras
 from facula.tensor.tensor import Tensor
 from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 
@@ -66,6 +68,17 @@ class _Capture(threading.local):
 capture = _Capture()
 
 
+@contextmanager
+def outside():
+    """Run the block outside of the capture in progress: what it makes are constants there."""
+    trace, capture.trace = capture.trace, None
+    try:
+        with P.building(None):
+            yield
+    finally:
+        capture.trace = trace
+
+
 def hide_plans() -> list:
     """Empty all caches for a while, so that every call is seen; returns what was in them."""
     tables = _every_table()
@@ -102,6 +115,8 @@ def count(what, most) -> None:
 # Keys -----------------------------------------------------------------------------------------
 
 PLAIN = frozenset({int, bool, str, type(None), D.dtype})
+#: Python's types as dtypes.
+PYTHON_TYPES = {bool: D.bool_, int: D.int64, float: D.float64}
 
 
 def key_of(x):
@@ -146,7 +161,7 @@ def plain_argument(x):
         return kind(*items) if hasattr(kind, "_fields") else tuple(items)
     if hasattr(x, "item") and hasattr(x, "dtype") and not isinstance(x, Value):
         return x.item()
-    return x
+    return PYTHON_TYPES.get(x, x) if type(x) is type else x
 
 
 def data_argument(x):
@@ -204,11 +219,14 @@ class Site:
     Attributes:
         parameters: of the op's function, without seed and offset of random ops.
         slots: indices of the parameters that take tensors or changing numbers.
+        strict: the first argument has to be a tensor.
     """
 
-    def __init__(self, name, fn, parameters, dynamic, into="", view=False, random=False):
+    def __init__(
+        self, name, fn, parameters, dynamic, into="", view=False, random=False, strict=False
+    ):
         self.name, self.fn, self.into, self.view, self.random = name, fn, into, view, random
-        self.parameters = list(parameters)
+        self.parameters, self.strict = list(parameters), strict
         self.slots = [i for i, p in enumerate(self.parameters) if p.name in dynamic]
         self.rows, self.traces = {}, {}
         _sites.append(weakref.ref(self))
@@ -239,6 +257,7 @@ class Site:
         args = [
             data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
         ]
+        self.check_first(args[0])
         plan = self.plan(args)
         count("plans", MAX_PLANS)
         self.rows[key] = plan
@@ -256,10 +275,21 @@ class Site:
         if P.current() is not None or has_values((a, b)):
             return self.inline((a, b))
         a, b = data_argument(a), data_argument(b)
+        self.check_first(a)
         plan = self.plan([a, b])
         count("plans", MAX_PLANS)
         self.rows.setdefault(key_a, {})[key_b] = plan
         return plan(a, b)
+
+    def check_first(self, a):
+        """Refuse a number where only a tensor makes sense."""
+        if self.strict and type(a) in NUMBERS:
+            fail(
+                ArgumentTypeError,
+                self.name,
+                f"argument {self.parameters[0].name!r} (position 1) must be Tensor, not "
+                f"{type(a).__name__}",
+            )
 
     # Making plans
 
@@ -269,6 +299,7 @@ class Site:
         names = {i: f"s{k}" for k, i in enumerate(self.slots)}
         for i, a in enumerate(args):
             if i in names:
+                self._check(i, a)
                 default = self.parameters[i].default
                 s.skeleton.append(self._sorted(s, a, names[i], default))
             else:
@@ -276,6 +307,30 @@ class Site:
                 s.key.append(static_key(a))
         s.counted = len(s.data)
         return s
+
+    def _check(self, i, a):
+        """Refuse what is neither a tensor nor a number for parameter ``i``, or no list of them."""
+        p = self.parameters[i]
+        note = str(p.annotation)
+        if a is p.default or p.annotation is p.empty:
+            return
+        if "Tensors" in note:
+            expected = "tuple of Tensors"
+            fits = isinstance(a, Tensor) or (
+                isinstance(a, (list, tuple))
+                and all(isinstance(x, (Tensor, int, float)) or x is None for x in a)
+            )
+        else:
+            expected = "Tensor" if "Value" in note else "Number"
+            needed = self.into == "self" and i == 0
+            fits = isinstance(a, Tensor) or (type(a) in NUMBERS and not needed)
+        if not fits:
+            fail(
+                ArgumentTypeError,
+                self.name,
+                f"argument {p.name!r} (position {i + 1}) must be {expected}, not "
+                f"{type(a).__name__}",
+            )
 
     def _sorted(self, s, a, expression, default):
         if isinstance(a, Tensor):
@@ -396,93 +451,6 @@ def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
         bound, slots, s.expressions, results, variant, other, back, tape, change
     )
     return cell[1]
-
-
-def with_extras(state: Recording, plan, now):
-    """Run a recorded plan, then do to its node what the recording asks for."""
-    mode.grad = True
-    try:
-        result = plan(*now)
-    finally:
-        mode.grad = state
-    first = next(
-        (
-            x
-            for x in (result if isinstance(result, (tuple, list)) else [result])
-            if isinstance(x, Tensor) and x._grad_fn is not None
-        ),
-        None,
-    )
-    if first is not None:
-        tape.apply_extras(state, first._grad_fn)
-    return result
-
-
-# Backward Programs --------------------------------------------------------------------------
-
-
-class _BackwardSite:
-    """A backward Program as a site: its slots are what was saved, then the cotangents."""
-
-    into = ""
-
-    def __init__(self, name, routine, results, back):
-        self.name, self.routine_, self.results, self.back = name, routine, results, back
-        self.slots = ()
-
-    def plan(self, args, recording=False):
-        return _plan_backward(self, args, recording)
-
-
-def backward_plan(back, routine, results, sources, saved, cotangents):
-    """(function of saved values and cotangents, which results are fresh), for these metas."""
-    site = _BackwardSite(back.name + "_backward", routine, results, back)
-    site.sources = sources
-    return _plan_backward(site, (*saved, *cotangents), mode.grad is not False)
-
-
-def _plan_backward(site, args, recording):
-    carried, metas, data = iter(args), [], []
-    names = iter(f"s{k}" for k in range(len(args)))
-    for source in site.sources:
-        if source[-1] is False:
-            metas.append("shape")
-            data.append(None)
-            continue
-        x = next(carried)
-        metas.append(None if type(x) in NUMBERS else x._meta)
-        data.append(next(names))
-    slots = [f"s{k}" for k in range(len(args))]
-    site.slots = range(len(args))
-    symbols, routine, results = site.back.symbols, site.routine_, site.results
-    wrt = tuple(
-        i for i, m in enumerate(metas) if m is not None and m != "shape" and m.requires_grad
-    )
-    if recording and wrt and routine.program.outputs:
-        variant = routine.record(wrt, symbols)
-        if variant.given:
-            return _recorded_backward(site, variant, results, metas, symbols, slots, data), ()
-    bound = plans.bind(routine, symbols, metas, alias=True)
-    # A result that goes to one place only: whoever gets it may keep it as his own.
-    fresh = tuple(
-        k == "output" and bound.items[j][0] == "output" and results.items.count((k, j)) == 1
-        for k, j in results.items
-    )
-    function = plans.plain(bound, slots, data, results)
-    return function, fresh
-
-
-def _recorded_backward(site, variant, results, metas, symbols, slots, data):
-    bound = plans.bind(variant.routine, symbols, metas, variant.requires)
-    back = Backward(site.name, variant, symbols, metas, backward_plan)
-
-    def other(state, *now):
-        if state is not False:
-            return with_extras(state, plan, now)
-        return _plan_backward(site, now, False)[0](*now)
-
-    plan = plans.recorded(bound, slots, data, results, variant, other, back, tape)
-    return plan
 
 
 # In place -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from inspect import Parameter
 
-from facula.base.errors import AutogradError, DtypeError, fail
+from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, fail
 from facula.ops import OPS
 from facula.ops.registry import Op, Primitive, set_eager
 from facula.tensor import dispatch, plans
@@ -46,6 +46,7 @@ def site_of(op: Op, into="", operands=None) -> Site:
             into,
             op.view and not into,
             op.random,
+            strict=operands is None and str(parameters[0].annotation) == "Value",
         )
     return _sites[key]
 
@@ -239,6 +240,13 @@ def names_in(space: str) -> dict:
 def write_out(site, args, out):
     """Do the call and write its results into ``out``; returns ``out``."""
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
+    for o in outs:
+        if not isinstance(o, Tensor):
+            fail(
+                ArgumentTypeError,
+                site.name,
+                f"argument 'out' must be Tensor, not {type(o).__name__}",
+            )
     if mode.grad is not False and any(
         isinstance(a, Tensor) and a._meta.requires_grad for a in [*args, *outs]
     ):

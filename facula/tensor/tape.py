@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 
 from facula.base.errors import AutogradError, fail
 from facula.tensor import plans
-from facula.tensor.grad_mode import mode
+from facula.tensor.grad_mode import Recording, mode
 from facula.tensor.meta import contiguous
 from facula.tensor.tensor import Tensor, wrap
 from facula.tensor.tracing import NUMBERS, concrete
@@ -540,6 +540,26 @@ def apply_extras(state, node) -> None:
         finally:
             mode.grad = recording
         node.versions = ()
+
+
+def with_extras(state: Recording, plan, now):
+    """Run a recorded plan, then do to its node what the recording asks for."""
+    mode.grad = True
+    try:
+        result = plan(*now)
+    finally:
+        mode.grad = state
+    first = next(
+        (
+            x
+            for x in (result if isinstance(result, (tuple, list)) else [result])
+            if isinstance(x, Tensor) and x._grad_fn is not None
+        ),
+        None,
+    )
+    if first is not None:
+        apply_extras(state, first._grad_fn)
+    return result
 
 
 def _outside(stack):
