@@ -33,15 +33,13 @@ _ELSEWHERE = {
     "load": "facula.serialization",
     "save": "facula.serialization",
     "set_num_threads": "facula.runtime.threads",
-    **{
-        name: "facula.nn.functional"
-        for name in (
-            "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
-            "dropout feature_alpha_dropout grid_sample hinge_embedding_loss "
-            "instance_norm kl_div margin_ranking_loss pdist poisson_nll_loss rrelu threshold "
-            "triplet_margin_loss"
-        ).split()
-    },
+    **dict.fromkeys(
+        "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
+        "dropout feature_alpha_dropout grid_sample hinge_embedding_loss "
+        "instance_norm kl_div margin_ranking_loss pdist poisson_nll_loss rrelu threshold "
+        "triplet_margin_loss".split(),
+        "facula.nn.functional",
+    ),
 }
 
 

@@ -10,8 +10,8 @@ __all__ = ["fftfreq", "fftshift", "ifftshift", "rfftfreq"]
 
 def _complex(name):
     def function(*args, **kwargs):
-        fail(UnsupportedError, f"fft.{name}", "the transform of real numbers is complex, and complex "
-             "numbers are not supported", "numpy.fft works on tensor.numpy()")  # fmt: skip
+        fail(UnsupportedError, f"fft.{name}", "the transform of real numbers is complex, and "
+             "complex numbers are not supported", "numpy.fft works on tensor.numpy()")  # fmt: skip
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "Refused: complex numbers are not supported."

@@ -76,7 +76,9 @@ def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):  # no
     if dtype is not None:
         A = A.to(dtype)  # noqa: N806
     if A.ndim < 2:
-        fail(ShapeError, "linalg.matrix_norm", "The input tensor A must have at least 2 dimensions.")
+        fail(
+            ShapeError, "linalg.matrix_norm", "The input tensor A must have at least 2 dimensions."
+        )
     a, b = (d % A.ndim for d in dim)
     if a == b:
         fail(ShapeError, "linalg.matrix_norm", f"dims must be different. Got ({a}, {b})")
@@ -127,12 +129,17 @@ def matrix_power(A, n):  # noqa: N803
 def tensorinv(A, ind=2):  # noqa: N803
     """The inverse of the map that ``tensordot`` with ``A`` is."""
     if ind <= 0:
-        fail(ShapeError, "linalg.tensorinv", f"Expected a strictly positive integer for 'ind', got {ind}")
+        fail(
+            ShapeError,
+            "linalg.tensorinv",
+            f"Expected a strictly positive integer for 'ind', got {ind}",
+        )
     left, right = A.shape[:ind], A.shape[ind:]
     n = math.prod(left)
     if n != math.prod(right):
-        fail(ShapeError, "linalg.tensorinv", f"Expected self to satisfy the requirement prod(A.shape[ind:])"
-             f" == prod(A.shape[:ind]), but got {math.prod(right)} != {n}")  # fmt: skip
+        fail(ShapeError, "linalg.tensorinv", f"Expected self to satisfy the requirement "
+             f"prod(A.shape[ind:]) == prod(A.shape[:ind]), but got "
+             f"{math.prod(right)} != {n}")  # fmt: skip
     return inv(A.reshape(n, n)).reshape(*right, *left)
 
 

@@ -95,7 +95,8 @@ def _compare_tensors(actual, expected, where, options, complain):
         kind = "Scalars" if numbers else "Tensor-likes"
         complain(f"{kind} are not close{where}!\n\nExpected {e.item()} but got {a.item()}.\n"
                  f"Absolute difference: {worst.max().item()} (up to {atol} allowed)\n"
-                 f"Relative difference: {relative.max().item()} (up to {rtol} allowed)")  # fmt: skip
+                 f"Relative difference: {relative.max().item()} (up to {rtol} allowed)"
+                 )  # fmt: skip
     subscript = []
     for n in reversed(a.shape):
         subscript.append(place % n)
@@ -129,10 +130,17 @@ def make_tensor(
     if dtype is D.bool_:
         x = randint(0, 2, shape, dtype=dtype)
     elif dtype.kind == "f":
-        x = empty(shape, dtype=dtype).uniform_(-9.0 if low is None else low, 9.0 if high is None else high)
+        x = empty(shape, dtype=dtype).uniform_(
+            -9.0 if low is None else low, 9.0 if high is None else high
+        )
     else:
         least = 0 if dtype.kind == "u" else -9
-        x = randint(least if low is None else int(low), 10 if high is None else int(high), shape, dtype=dtype)
+        x = randint(
+            least if low is None else int(low),
+            10 if high is None else int(high),
+            shape,
+            dtype=dtype,
+        )
     if exclude_zero:
         x[x == 0] = 1 if dtype.kind != "f" else finfo(dtype).tiny
     if noncontiguous and x.numel() > 1:

@@ -82,7 +82,9 @@ def dstack(tensors: Tensors):
 @op(spaces=("torch",), out=True, samples=_pair)
 def column_stack(tensors: Tensors):
     """Joined along the second dimension, vectors as columns."""
-    return F.hstack([F.reshape(x, (sizes.product(x.shape), 1)) if x.ndim < 2 else x for x in tensors])
+    return F.hstack(
+        [F.reshape(x, (sizes.product(x.shape), 1)) if x.ndim < 2 else x for x in tensors]
+    )
 
 
 # Splitting ---------------------------------------------------------------------------------------
@@ -114,7 +116,8 @@ def tensor_split(input: Value, indices_or_sections, dim=0):
 def _split(name, input, parts, dim):
     if isinstance(parts, int) and parts > 0 and not input.shape[dim] % parts == 0:
         fail(ShapeError, name, f"attempted to split along dimension {dim}, but the size of the "
-             f"dimension {input.shape[dim]} is not divisible by the split_size {parts}!")  # fmt: skip
+             f"dimension {input.shape[dim]} is not divisible by the split_size {parts}!"
+             )  # fmt: skip
     return F.tensor_split(input, parts, dim)
 
 
@@ -204,8 +207,8 @@ def select_scatter(input: Value, src: Value, dim, index):
     index = index + n if index < 0 else index
     shape = input.shape[:dim] + input.shape[dim + 1 :]
     if len(shape) != src.ndim or not all(a == b for a, b in zip(shape, src.shape)):
-        fail(ShapeError, "select_scatter", f"expected src to have a size equal to the slice of self. "
-             f"src size = {list(src.shape)}, slice size = {list(shape)}")  # fmt: skip
+        fail(ShapeError, "select_scatter", "expected src to have a size equal to the slice of "
+             f"self. src size = {list(src.shape)}, slice size = {list(shape)}")  # fmt: skip
     mask = F.eq(index_along(input, dim), size_value(index, D.int64))
     return F.where(mask, to(F.unsqueeze(src, dim), input.dtype), input)
 
@@ -239,8 +242,8 @@ def diagonal_scatter(input: Value, src: Value, offset=0, dim1=0, dim2=1):
     b = wrap_dim("diagonal_scatter", dim2, input.ndim)
     expected = F.diagonal(input, offset, a, b).shape
     if src.ndim != len(expected) or not all(m == n for m, n in zip(src.shape, expected)):
-        fail(ShapeError, "diagonal_scatter", f"expected src to have a size equal to the slice of self. "
-             f"src size = {list(src.shape)}, slice size = {list(expected)}")  # fmt: skip
+        fail(ShapeError, "diagonal_scatter", "expected src to have a size equal to the slice of "
+             f"self. src size = {list(src.shape)}, slice size = {list(expected)}")  # fmt: skip
     row, column = index_along(input, a), index_along(input, b)
     mask = F.eq(column - row, offset)
     # The place on the diagonal is the row, or the column for diagonals below the main one.
@@ -279,7 +282,9 @@ def _integers(name, *xs):
 
 
 def _int_pair(make):
-    return [((make(5, dtype=D.int64, low=-20, high=20), make(5, dtype=D.int64, low=-20, high=20)), {})]
+    return [
+        ((make(5, dtype=D.int64, low=-20, high=20), make(5, dtype=D.int64, low=-20, high=20)), {})
+    ]
 
 
 @op(inplace=True, out=True, samples=_int_pair)
@@ -308,7 +313,11 @@ def lcm(input: Value, other: Value):
     return F.abs(F.floor_divide(a, safe) * b)
 
 
-@op(inplace=True, out=True, samples=lambda make: [((make(5), make(5, dtype=D.int64, low=-3, high=3)), {})])
+@op(
+    inplace=True,
+    out=True,
+    samples=lambda make: [((make(5), make(5, dtype=D.int64, low=-3, high=3)), {})],
+)
 def ldexp(input: Value, other: Value):
     """``input * 2**other``."""
     return F.mul(input, F.pow(2.0, other))
@@ -366,7 +375,8 @@ def angle(input: Value):
 
 
 @op(
-    spaces=("torch",), out=True,
+    spaces=("torch",),
+    out=True,
     samples=lambda make: [((make(3, 4, dtype=D.int64), make(5, dtype=D.int64)), {})],
 )
 def isin(elements: Value, test_elements: Value, *, assume_unique=False, invert=False):
@@ -388,7 +398,9 @@ def frexp(input: Value):
     exponent = F.floor(F.log2(safe)) + 1
     # The logarithm may be off by one next to a power of two.
     mantissa = safe * F.pow(2.0, -exponent)
-    exponent = F.where(F.ge(mantissa, 1.0), exponent + 1, F.where(F.lt(mantissa, 0.5), exponent - 1, exponent))
+    exponent = F.where(
+        F.ge(mantissa, 1.0), exponent + 1, F.where(F.lt(mantissa, 0.5), exponent - 1, exponent)
+    )
     mantissa = F.where(usual, x * F.pow(2.0, -exponent), x)
     exponent = F.where(usual, exponent, 0.0)
     return results.frexp(to(mantissa, input.dtype), to(exponent, D.int32))
@@ -407,7 +419,9 @@ def index_reduce(input: Value, dim, index: Value, source: Value, reduce, *, incl
         reduce: "prod", "mean", "amax" or "amin".
     """
     if reduce not in ("prod", "mean", "amax", "amin"):
-        fail(ArgumentError, "index_reduce", f"reduce must be prod, mean, amax or amin, got {reduce}")
+        fail(
+            ArgumentError, "index_reduce", f"reduce must be prod, mean, amax or amin, got {reduce}"
+        )
     dim = wrap_dim("index_reduce", dim, input.ndim)
     shape = tuple(n if d == dim else 1 for d, n in enumerate(source.shape))
     wide = expand_to(F.reshape(to(index, D.int64), shape), source.shape)

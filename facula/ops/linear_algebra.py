@@ -42,7 +42,11 @@ def _terms(equation, operands):
     left, arrow, right = equation.partition("->")
     terms = [_subscripts(t) for t in left.split(",")]
     if len(terms) != len(operands):
-        fail(ShapeError, "einsum", f"{len(terms)} terms of the equation, but {len(operands)} operands")
+        fail(
+            ShapeError,
+            "einsum",
+            f"{len(terms)} terms of the equation, but {len(operands)} operands",
+        )
     extra = 0
     for term, x in zip(terms, operands):
         named = len(term) - (_DOTS in term)
@@ -134,7 +138,8 @@ def _einsum_samples(make):
     return [
         (("ij,jk->ik", a, b), {}), (("ij,jk", a, b), {}), (("bij,jk->bik", c, b), {}),
         (("ij->ji", a), {}), (("bij->b", c), {}), (("ii->i", make(4, 4)), {}),
-        (("...j,jk->...k", c, b), {}), (("ij,ij->", a, make(3, 4)), {}), (("i,j->ij", make(3), make(4)), {}),
+        (("...j,jk->...k", c, b), {}), (("ij,ij->", a, make(3, 4)), {}),
+        (("i,j->ij", make(3), make(4)), {}),
     ]  # fmt: skip
 
 
@@ -173,10 +178,16 @@ def einsum(equation, *operands: Tensors):
     ],
 )
 def tensordot(a: Value, b: Value, dims=2):
-    """Summed products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or pairs."""
+    """Summed products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or
+    over pairs of dimensions.
+    """
     if isinstance(dims, int):
         if dims < 0 or dims > min(a.ndim, b.ndim):
-            fail(ShapeError, "tensordot", f"expects dims between 0 and the number of dimensions, got {dims}")
+            fail(
+                ShapeError,
+                "tensordot",
+                f"expects dims between 0 and the number of dimensions, got {dims}",
+            )
         da, db = tuple(range(a.ndim - dims, a.ndim)), tuple(range(dims))
     else:
         da, db = (tuple(d) if isinstance(d, (tuple, list)) else (d,) for d in dims)
@@ -191,8 +202,9 @@ def tensordot(a: Value, b: Value, dims=2):
         elif b.shape[j] == 1 and not a.shape[i] == 1:
             a = F.sum(a, i, True)
         if not a.shape[i] == b.shape[j]:
-            fail(ShapeError, "tensordot", f"contracted dimensions need to match, but first has size "
-                 f"{a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}")  # fmt: skip
+            fail(ShapeError, "tensordot", "contracted dimensions need to match, but first has "
+                 f"size {a.shape[i]} in dim {i} and second has size {b.shape[j]} in "
+                 f"dim {j}")  # fmt: skip
     ra, rb = [d for d in range(a.ndim) if d not in da], [d for d in range(b.ndim) if d not in db]
     k = sizes.product(a.shape[d] for d in da)
     left = F.reshape(F.permute(a, (*ra, *da)), (sizes.product(a.shape[d] for d in ra), k))
@@ -224,7 +236,10 @@ def _cross(name, a, b, dim):
     return F.cat([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], dim)
 
 
-@op(out=True, samples=lambda make: [((make(4, 3), make(4, 3)), {}), ((make(3, 2), make(3, 2), 0), {})])
+@op(
+    out=True,
+    samples=lambda make: [((make(4, 3), make(4, 3)), {}), ((make(3, 2), make(3, 2), 0), {})],
+)
 def cross(input: Value, other: Value, dim=None):
     """The cross product along ``dim``, by default the first dimension of size 3."""
     if dim is None:
@@ -259,8 +274,8 @@ def block_diag(*tensors: Tensors):
     blocks = []
     for i, x in enumerate(promoted(*tensors)):
         if x.ndim > 2:
-            fail(ShapeError, "block_diag", f"Input tensors must have 2 or fewer dimensions. Input {i} "
-                 f"has {x.ndim} dimensions")  # fmt: skip
+            fail(ShapeError, "block_diag", f"Input tensors must have 2 or fewer dimensions. Input "
+                 f"{i} has {x.ndim} dimensions")  # fmt: skip
         blocks.append(F.reshape(x, (1,) * (2 - x.ndim) + tuple(x.shape)))
     width, start, rows = sum((b.shape[1] for b in blocks[1:]), start=blocks[0].shape[1]), 0, []
     for b in blocks:
@@ -281,7 +296,11 @@ def chain_matmul(*matrices: Tensors):
     return _chain("chain_matmul", list(matrices))
 
 
-@op(spaces=("linalg",), out=True, samples=lambda make: [(([make(3, 4), make(4, 5), make(5, 2)],), {})])
+@op(
+    spaces=("linalg",),
+    out=True,
+    samples=lambda make: [(([make(3, 4), make(4, 5), make(5, 2)],), {})],
+)
 def multi_dot(tensors: Tensors):
     """The product of several matrices (or vectors at the ends), in the cheapest order."""
     if len(tensors) < 2:
@@ -343,8 +362,8 @@ def need_square(name, x) -> None:
     if x.ndim < 2:
         fail(ShapeError, name, "The input tensor A must have at least 2 dimensions.")
     if not x.shape[-1] == x.shape[-2]:
-        fail(ShapeError, name, f"A must be batches of square matrices, but they are {x.shape[-2]} by "
-             f"{x.shape[-1]} matrices")  # fmt: skip
+        fail(ShapeError, name, f"A must be batches of square matrices, but they are "
+             f"{x.shape[-2]} by {x.shape[-1]} matrices")  # fmt: skip
 
 
 def identity_like(x: Value) -> Value:

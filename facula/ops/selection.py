@@ -155,7 +155,7 @@ def index_fill(input: Value, dim, index: Value, value: Value):
     samples=lambda make: [((make(4, 5), 0, _index_sample(make, 1, n=4), make(1, 5)), {})],
 )
 def index_copy(input: Value, dim, index: Value, source: Value):
-    """A copy of ``input`` with the slices ``index`` along ``dim`` replaced by those of ``source``."""
+    """A copy of ``input`` with slices along ``dim`` replaced by those of ``source``."""
     dim = wrap_dim("index_copy", dim, input.ndim)
     index = need_index("index_copy", index)
     if index.ndim > 1:
@@ -209,7 +209,7 @@ def _identity(reduce, dtype):
     ],
 )
 def scatter_reduce(input: Value, dim, index: Value, src: Value, reduce, *, include_self=True):
-    """A copy of ``input`` with elements of ``src`` combined into the places ``index`` along ``dim``.
+    """A copy of ``input`` with elements of ``src`` combined into places along ``dim``.
 
     Args:
         reduce: "sum", "prod", "mean", "amax" or "amin".
@@ -257,7 +257,7 @@ def _scatter_gradient(g, y, x, index, src, *, dim, reduce):
     if reduce in ("sum", "mean"):
         return g, None, gather_(g, index, dim=dim)
     if reduce == "prod":
-        # The product without one factor: of the factors that are no zeros, if there is no other zero.
+        # The product without one factor: of those that are no zeros, if there is no other zero.
         ones_x, ones_src = F.where(x.eq(0), 1.0, x), F.where(src.eq(0), 1.0, src)
         rest = scatter_(ones_x, index, ones_src, dim=dim, reduce="mul")
         zeros = scatter_(to(x.eq(0), x.dtype), index, to(src.eq(0), x.dtype), dim=dim, reduce="add")
@@ -311,7 +311,12 @@ def _search(sequence, values, right):
     samples=lambda make: [((make(3, 7, ordered=True), make(3, 4)), {})],
 )
 def searchsorted(
-    sorted_sequence: Value, input: Value, *, out_int32=False, right=False, side=None,
+    sorted_sequence: Value,
+    input: Value,
+    *,
+    out_int32=False,
+    right=False,
+    side=None,
     sorter: Value = None,
 ):
     """Where each value would be inserted into its (last-dimension) sorted sequence.
@@ -431,7 +436,7 @@ def masked_scatter(input: Value, mask: Value, source: Value):
     return F.where(m, picked, x)
 
 
-# Basic subscripts, as ops of a trace ---------------------------------------------------------------
+# Basic subscripts, as ops of a trace --------------------------------------------------------------
 
 
 @op(view=True, spaces=(), samples=lambda make: [((make(4, 5), (1, ("slice", 1, None, 2))), {})])

@@ -10,7 +10,6 @@ from functools import cache
 from facula.base import dtypes as D
 from facula.base.device import device as Device
 from facula.base.errors import (
-    ArgumentError,
     ArgumentTypeError,
     OutOfMemoryError,
     ShapeError,
@@ -20,10 +19,10 @@ from facula.base.errors import (
 from facula.ir.dims import Dim
 from facula.ops import OPS
 from facula.runtime import storage
-from facula.tensor.dispatch import capture, table
+from facula.tensor.dispatch import capture, outside, table
 from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import contiguous, meta
-from facula.tensor.tensor import Tensor, wrap
+from facula.tensor.tensor import Tensor, need_tensor, wrap
 
 _PYTHON_TYPES = {bool: D.bool_, int: D.int64, float: D.float64}
 #: Metas of shapes asked for lately; emptied when there are too many.
@@ -403,9 +402,10 @@ def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None) ->
 
 
 def _triangle(name, row, col, offset, dtype, device, part):
-    mask = ones(*sizes(name, (row, col)), dtype=D.uint8, device=device)
-    places = OPS[part](mask, offset).nonzero()
-    return places.t().contiguous().to(element_type(dtype, D.int64))
+    with outside():
+        mask = ones(*sizes(name, (row, col)), dtype=D.uint8, device=device)
+        places = OPS[part](mask, offset).nonzero()
+        return places.t().contiguous().to(element_type(dtype, D.int64))
 
 
 def meshgrid(*tensors, indexing=None) -> tuple:
@@ -421,6 +421,7 @@ def meshgrid(*tensors, indexing=None) -> tuple:
         fail(ShapeError, "meshgrid", f"indexing must be one of 'xy' or 'ij', got {indexing!r}")
     if not tensors:
         fail(ShapeError, "meshgrid", "expects a non-empty TensorList")
+    need_tensor("meshgrid", *tensors)
     for x in tensors:
         if x.ndim > 1:
             fail(ShapeError, "meshgrid", f"Expected 0D or 1D tensors, got {x.ndim}D")
@@ -489,11 +490,6 @@ for _function in (empty, zeros, ones, full, empty_strided):
     _name = f"new_{_function.__name__}"
     setattr(Tensor, _name, _new(_function, _name))
 
-
-def check_probability(name, p) -> None:
-    """Refuse numbers outside of [0, 1]."""
-    if not 0.0 <= p <= 1.0:
-        fail(ArgumentError, name, f"expected a probability in [0, 1], got {p}")
 
 __all__ = [
     "arange", "cartesian_prod", "combinations", "complex", "empty", "empty_like", "empty_permuted",

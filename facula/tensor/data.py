@@ -111,7 +111,11 @@ def _flattened(data):
             n = len(level[0])
             other = next(m for m in map(_length, level) if m != n)
             got = f"got {other}" if other >= 0 else "got a number"
-            fail(ArgumentError, "tensor", f"expected sequence of length {n} at dim {len(shape)} ({got})")
+            fail(
+                ArgumentError,
+                "tensor",
+                f"expected sequence of length {n} at dim {len(shape)} ({got})",
+            )
         shape.append(len(level[0]))
         level = list(chain.from_iterable(level))
     return level, tuple(shape)

@@ -21,7 +21,7 @@ from facula.ops.promote import broadcast_shapes
 from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import fit, function_of
 from facula.tensor.meta import meta
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import Tensor, need_tensor
 from facula.tensor.views import View
 
 #: (meta, subscript) -> View.
@@ -126,7 +126,11 @@ def _key(own, index):
 def _spec(index):
     """A basic subscript as the op ``subscript`` takes it."""
     return tuple(
-        ("slice", i.start, i.stop, i.step) if isinstance(i, slice) else "..." if i is Ellipsis else i
+        ("slice", i.start, i.stop, i.step)
+        if isinstance(i, slice)
+        else "..."
+        if i is Ellipsis
+        else i
         for i in index
     )
 
@@ -157,8 +161,8 @@ def view_of(own, index) -> View:
     consumed = sum(1 for i in index if i is not None and i is not Ellipsis)
     if consumed > own.ndim:
         if own.ndim == 0 and consumed == 1:
-            fail(IndexRangeError, "index", "invalid index of a 0-dim tensor. Use `tensor.item()` in "
-                 "Python to convert a 0-dim tensor to a number")  # fmt: skip
+            fail(IndexRangeError, "index", "invalid index of a 0-dim tensor. Use `tensor.item()` "
+                 "in Python to convert a 0-dim tensor to a number")  # fmt: skip
         fail(IndexRangeError, "index", f"too many indices for tensor of dimension {own.ndim}")
     if sum(1 for i in index if i is Ellipsis) > 1:
         fail(IndexRangeError, "index", "an index can only have a single ellipsis ('...')")
@@ -487,8 +491,8 @@ def index_put_(self, indices, values, accumulate=False):
         return self
     values = _operand(self, values)
     if values.dtype is not self.dtype:
-        fail(ShapeError, "index_put_", "Index put requires the source and destination dtypes match, "
-             f"got {self.dtype.name} for the destination and {values.dtype.name} for the "
+        fail(ShapeError, "index_put_", "Index put requires the source and destination dtypes "
+             f"match, got {self.dtype.name} for the destination and {values.dtype.name} for the "
              "source.")  # fmt: skip
     put_at(s.resolve(), values, accumulate)
     return self
@@ -521,6 +525,7 @@ def nonzero(input, *, out=None, as_tuple=False):  # noqa: A002
 
     A first pass counts, a second writes: the size of the result is data.
     """
+    need_tensor("nonzero", input)
     if as_tuple:
         return nonzero_tuple(input)
     x = input.detach()
@@ -558,7 +563,7 @@ def count_nonzero(input, dim=None):  # noqa: A002
 
 
 def where(condition, input=None, other=None, *, out=None):  # noqa: A002
-    """``input`` where ``condition`` is true, else ``other``; alone, the positions of what is true."""
+    """``input`` where ``condition`` is true, else ``other``; alone, the positions of true ones."""
     if input is None and other is None:
         return nonzero_tuple(condition)
     y = function_of(OPS["where"])(condition, input, other)

@@ -91,8 +91,8 @@ def arrays(name, *tensors):
         if not isinstance(x, Tensor):
             raise TypeError(f"linalg.{name}: expected a Tensor, got {type(x).__name__}")
         if x.dtype.name not in ("float32", "float64"):
-            fail(DtypeError, f"linalg.{name}", f"Expected a floating point tensor of 32 or 64 bits, "
-                 f"got {x.dtype.name}")  # fmt: skip
+            fail(DtypeError, f"linalg.{name}", f"Expected a floating point tensor of 32 or 64 "
+                 f"bits, got {x.dtype.name}")  # fmt: skip
     return [x.detach().numpy() for x in tensors]
 
 
@@ -354,7 +354,11 @@ def pinv(A, *, atol=None, rtol=None, hermitian=False):  # noqa: N803
     if hermitian:
         return pinv(_symmetric(A), atol=atol, rtol=rtol)
     (a,) = arrays("pinv", A)
-    s = numpy.linalg.svd(a, compute_uv=False) if a.size else numpy.zeros((*a.shape[:-2], 0), a.dtype)
+    s = (
+        numpy.linalg.svd(a, compute_uv=False)
+        if a.size
+        else numpy.zeros((*a.shape[:-2], 0), a.dtype)
+    )
     most = s.max(-1, initial=0)
     low = _tolerance(A, most, atol, rtol)
     ratio = numpy.where(most > 0, low / numpy.where(most > 0, most, 1), 0)
@@ -399,7 +403,7 @@ def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):  # noqa:
 
 
 def lstsq(A, B, rcond=None, *, driver=None):  # noqa: N803
-    """The least-squares solution of ``A X = B`` for matrices of full rank, by QR or the pseudo-inverse."""
+    """The least-squares solution of ``A X = B``, by the pseudo-inverse."""
     vector = B.ndim == A.ndim - 1
     b = B.unsqueeze(-1) if vector else B
     x = pinv(A, rtol=rcond) @ b
@@ -486,8 +490,10 @@ def matrix_power(input, n):  # noqa: A002
 
 #: Public names of the top level, which are methods too.
 TOP = {
-    "cholesky": old_cholesky, "cholesky_inverse": cholesky_inverse, "cholesky_solve": cholesky_solve,
-    "det": det, "inverse": inv, "logdet": logdet, "matrix_power": matrix_power, "pinverse": pinverse, "qr": old_qr,
+    "cholesky": old_cholesky, "cholesky_inverse": cholesky_inverse,
+    "cholesky_solve": cholesky_solve,
+    "det": det, "inverse": inv, "logdet": logdet, "matrix_power": matrix_power,
+    "pinverse": pinverse, "qr": old_qr,
     "slogdet": slogdet, "svd": old_svd,
 }  # fmt: skip
 for _name, _function in TOP.items():

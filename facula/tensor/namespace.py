@@ -24,7 +24,18 @@ from facula.tensor import (
 from facula.tensor.functions import names_in
 
 #: Modules whose public functions and classes are names of the top level. They attach methods too.
-_MODULES = (creation, data, grad_mode, indexing, interop, odds, overloads, printing, sampling, settings)
+_MODULES = (
+    creation,
+    data,
+    grad_mode,
+    indexing,
+    interop,
+    odds,
+    overloads,
+    printing,
+    sampling,
+    settings,
+)
 
 
 @cache

@@ -10,7 +10,7 @@ from facula.tensor.functions import function_of
 from facula.tensor.grad_mode import no_grad
 from facula.tensor.indexing import nonzero
 from facula.tensor.meta import Size
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import Tensor, need_tensor
 
 
 def _op(name):
@@ -28,8 +28,9 @@ def _extremum(word, of_two):
             return _op(of_two)(input, other) if out is None else _op(of_two)(input, other, out=out)
         if dim is None:
             if input.numel() == 0:
-                fail(ShapeError, word, f"{word}(): Expected reduction dim to be specified for "
-                     "input.numel() == 0. Specify the reduction dim with the 'dim' argument.")  # fmt: skip
+                fail(ShapeError, word, f"{word}(): Expected reduction dim to be specified "
+                     "for input.numel() == 0. Specify the reduction dim with the 'dim' "
+                     "argument.")  # fmt: skip
             return _op("a" + word)(input) if out is None else _op("a" + word)(input, out=out)
         along = _op(word + "_along")
         return along(input, dim, keepdim) if out is None else along(input, dim, keepdim, out=out)
@@ -115,7 +116,11 @@ def _begins(x):
 
 
 def unique(
-    input, sorted=True, return_inverse=False, return_counts=False, dim=None  # noqa: A002
+    input,
+    sorted=True,
+    return_inverse=False,
+    return_counts=False,
+    dim=None,  # noqa: A002
 ):
     """The different elements (or slices along ``dim``), sorted.
 
@@ -124,6 +129,7 @@ def unique(
         return_inverse: also where each element of ``input`` is in the result.
         return_counts: also how often each occurs.
     """
+    need_tensor("unique", input)
     with no_grad():
         if dim is None:
             x, order = input.reshape(-1).sort(stable=True)
@@ -165,6 +171,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
 
 def bincount(input, weights=None, minlength=0):  # noqa: A002
     """How often each of 0, 1, ... occurs (or the sums of the weights where it does)."""
+    need_tensor("bincount", input)
     if input.ndim != 1 or input.dtype.kind not in "iu":
         fail(ShapeError, "bincount", "bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
@@ -279,7 +286,11 @@ def broadcast_shapes(*shapes) -> Size:
     tuples = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
     for s in tuples:
         if any(n < 0 for n in s):
-            fail(ShapeError, "broadcast_shapes", f"Trying to create tensor with negative dimension: {s}")
+            fail(
+                ShapeError,
+                "broadcast_shapes",
+                f"Trying to create tensor with negative dimension: {s}",
+            )
     return Size(promote.broadcast_shapes(*tuples, name="broadcast_shapes"))
 
 
@@ -334,14 +345,15 @@ def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sectio
     cuts = next(c for c in (indices_or_sections, indices, sections) if c is not None)
     if isinstance(cuts, Tensor):
         if cuts.dtype is not D.int64 or cuts.ndim > 1:
-            fail(ShapeError, "tensor_split", "expected tensor_indices_or_sections to be a zero- or "
-                 f"one-dimensional tensor of int64, got {cuts.dtype} of {cuts.ndim} dimensions")  # fmt: skip
+            fail(ShapeError, "tensor_split", "expected tensor_indices_or_sections to be a "
+                 "zero- or one-dimensional tensor of int64, got "
+                 f"{cuts.dtype} of {cuts.ndim} dimensions")  # fmt: skip
         cuts = cuts.tolist()
     return _op("tensor_split")(input, cuts, dim)
 
 
 def einsum(equation, *operands):
-    """Sums of products: ``einsum("ij,jk->ik", a, b)`` or ``einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
+    """Sums of products: ``einsum("ij,jk->ik", a, b)``, ``einsum(a, [0, 1], b, [1, 2], [0, 2])``."""
     if not isinstance(equation, str):
         equation, operands = _equation((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):

@@ -95,8 +95,8 @@ def randint_like(
 def _bounds(name, low, high):
     low, high = int(number(name, low)), int(number(name, high))
     if low >= high:
-        fail(ShapeError, name, f"random_ expects 'from' to be less than 'to', but got from={low} >= "
-             f"to={high}")  # fmt: skip
+        fail(ShapeError, name, f"random_ expects 'from' to be less than 'to', but got from={low} "
+             f">= to={high}")  # fmt: skip
     if not -(1 << 63) <= low < high <= (1 << 63) - 1:
         fail(DtypeError, name, f"bounds [{low}, {high}) are out of range of int64")
     return low, high
@@ -350,7 +350,9 @@ def _attach():
     Tensor.normal_ = _in_place("normal", _std_ok)
     Tensor.exponential_ = _in_place("exponential", _positive("exponential_", "lambd"))
     Tensor.cauchy_ = _in_place("cauchy")
-    Tensor.log_normal_ = _in_place("log_normal", lambda self, mean=1.0, std=2.0: _std_ok(self, 0, std))
+    Tensor.log_normal_ = _in_place(
+        "log_normal", lambda self, mean=1.0, std=2.0: _std_ok(self, 0, std)
+    )
     Tensor.geometric_ = _in_place("geometric", _geometric_ok)
     for method in (uniform_, random_, bernoulli_):
         setattr(Tensor, method.__name__, _checked(method))

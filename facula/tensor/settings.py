@@ -93,7 +93,9 @@ class finfo:  # noqa: N801  the public name
     def __init__(self, type=None):  # noqa: A002
         d = get_default_dtype() if type is None else type
         if not isinstance(d, dtype) or d.kind != "f":
-            raise TypeError(f"finfo() requires a floating point input type. Use iinfo to handle {d}")
+            raise TypeError(
+                f"finfo() requires a floating point input type. Use iinfo to handle {d}"
+            )
         digits, exponent = _FORMATS[d]
         self.dtype, self.bits, self.eps = d.name, 8 * d.itemsize, 2.0**-digits
         self.max = (2.0 - 2.0**-digits) * 2.0**exponent

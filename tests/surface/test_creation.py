@@ -53,17 +53,31 @@ def test_values():
     x = facula.full((2, 3), 5, dtype=facula.int32)
     for like, value in ((facula.zeros_like, 0), (facula.ones_like, 1)):
         y = like(x)
-        assert y.dtype is facula.int32 and y.shape == (2, 3) and set(y.reshape(-1).tolist()) == {value}
+        assert (
+            y.dtype is facula.int32 and y.shape == (2, 3) and set(y.reshape(-1).tolist()) == {value}
+        )
     assert facula.full_like(x, 9, dtype=facula.float32).tolist() == [[9.0] * 3] * 2
     assert facula.empty_like(facula.zeros(2, 3).t()).stride() == (1, 3)
     assert x.new_zeros(2).dtype is facula.int32 and x.new_full((1,), 3).tolist() == [3]
-    assert x.new_tensor([1.7]).tolist() == [1] and x.new_ones(1, dtype=facula.float64).tolist() == [1.0]
+    assert x.new_tensor([1.7]).tolist() == [1] and x.new_ones(1, dtype=facula.float64).tolist() == [
+        1.0
+    ]
     assert facula.scalar_tensor(2).dtype is facula.float32
 
 
 @pytest.mark.parametrize(
     "args",
-    [(5,), (2, 7), (0, 10, 3), (10, 0, -3), (0.0, 1.0, 0.1), (1.5,), (0, 1, 0.25), (5, 5), (-3, 3, 2)],
+    [
+        (5,),
+        (2, 7),
+        (0, 10, 3),
+        (10, 0, -3),
+        (0.0, 1.0, 0.1),
+        (1.5,),
+        (0, 1, 0.25),
+        (5, 5),
+        (-3, 3, 2),
+    ],
     ids=str,
 )
 def test_arange(args):
@@ -80,16 +94,24 @@ def test_arange_refuses():
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5, 100])
 def test_linspace_and_logspace(steps):
-    np.testing.assert_allclose(facula.linspace(-3, 7, steps).numpy(), np.linspace(-3, 7, steps), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(facula.logspace(-1, 2, steps).numpy(), np.logspace(-1, 2, steps), rtol=1e-5)
+    np.testing.assert_allclose(
+        facula.linspace(-3, 7, steps).numpy(), np.linspace(-3, 7, steps), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        facula.logspace(-1, 2, steps).numpy(), np.logspace(-1, 2, steps), rtol=1e-5
+    )
     with pytest.raises(RuntimeError):
         facula.linspace(0, 1, -1)
 
 
 def test_index_patterns():
     for offset in (-1, 0, 2):
-        np.testing.assert_array_equal(facula.tril_indices(3, 4, offset).numpy(), np.tril_indices(3, offset, 4))
-        np.testing.assert_array_equal(facula.triu_indices(3, 4, offset).numpy(), np.triu_indices(3, offset, 4))
+        np.testing.assert_array_equal(
+            facula.tril_indices(3, 4, offset).numpy(), np.tril_indices(3, offset, 4)
+        )
+        np.testing.assert_array_equal(
+            facula.triu_indices(3, 4, offset).numpy(), np.triu_indices(3, offset, 4)
+        )
     for indexing in ("ij", "xy"):
         ours = facula.meshgrid(facula.arange(2), facula.arange(3), indexing=indexing)
         for x, a in zip(ours, np.meshgrid(np.arange(2), np.arange(3), indexing=indexing)):
@@ -172,7 +194,12 @@ def test_as_tensor_and_asarray_share_where_they_can():
 def test_the_default_dtype():
     try:
         facula.set_default_dtype(facula.float64)
-        assert facula.zeros(1).dtype is facula.tensor(1.0).dtype is facula.rand(1).dtype is facula.float64
+        assert (
+            facula.zeros(1).dtype
+            is facula.tensor(1.0).dtype
+            is facula.rand(1).dtype
+            is facula.float64
+        )
         assert (facula.tensor([1]) / 2).dtype is facula.float64
     finally:
         facula.set_default_dtype(facula.float32)
@@ -244,7 +271,8 @@ def test_bad_distributions_are_refused():
         lambda: facula.randint(0, 300, (1,), dtype=facula.uint8), lambda: facula.randperm(-1),
         lambda: facula.rand(3, dtype=facula.int64), lambda: facula.bernoulli(facula.tensor([2.0])),
         lambda: facula.multinomial(facula.tensor([-1.0, 1.0]), 1),
-        lambda: facula.multinomial(facula.zeros(3), 1), lambda: facula.multinomial(facula.ones(3), 4),
+        lambda: facula.multinomial(facula.zeros(3), 1),
+        lambda: facula.multinomial(facula.ones(3), 4),
         lambda: facula.ones(2, requires_grad=True).uniform_(),
     ):  # fmt: skip
         with pytest.raises(RuntimeError):

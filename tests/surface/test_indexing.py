@@ -133,9 +133,16 @@ def test_assignment_at_tensors_of_ints(drawn):
     np.testing.assert_array_equal(x.numpy(), a)
 
 
+@st.composite
+def masked(draw):
+    """(rank of the mask, shape, seed of the mask)."""
+    rank = draw(st.integers(1, 3))
+    shape = draw(st.lists(st.integers(1, 4), min_size=rank, max_size=4))
+    return rank, tuple(shape), draw(st.integers(0, 2**32))
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.integers(1, 3).flatmap(lambda n: st.tuples(
-    st.just(n), st.lists(st.integers(1, 4), min_size=n, max_size=4).map(tuple), st.integers(0, 2**32))))  # fmt: skip
+@given(masked())
 def test_masks(drawn):
     rank, shape, seed = drawn
     rng = np.random.default_rng(seed)

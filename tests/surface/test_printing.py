@@ -50,7 +50,10 @@ def test_views_and_broadcast_memory():
 
 
 def test_bfloat16():
-    same(facula.tensor([1.0, 2.5], dtype=facula.bfloat16), torch.tensor([1.0, 2.5], dtype=torch.bfloat16))
+    same(
+        facula.tensor([1.0, 2.5], dtype=facula.bfloat16),
+        torch.tensor([1.0, 2.5], dtype=torch.bfloat16),
+    )
 
 
 def test_history_is_told():
