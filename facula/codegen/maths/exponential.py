@@ -79,7 +79,11 @@ def over_whole_range(function, x, bounds, unit, low=None):
     fmt = format_of(x)
     lowest, highest = bounds[fmt.bits]
     lift = lift_of(fmt)
-    common = function(at_least(x, lowest), lift, low)
+    # Processors take a hundred cycles over a product that vanishes: masked scores, which are
+    # -inf, had better not come to one.
+    vanishes = x <= lowest
+    common = function(L.select(vanishes, 0.0, x), lift, low)
+    common = L.select(vanishes, 0.0, common)
     large = function(at_most(x, highest), -1, low)
     return Rarely(~(x < (fmt.bias - lift) * unit), large, common)
 
@@ -101,8 +105,10 @@ def sigmoid(x):
     """
     fmt = format_of(x)
     lift = lift_of(fmt)
-    r, power = reduced(at_least(-absolute(x), EXP_RANGE[fmt.bits][0]), lift)
-    s = power * 2.0**-lift
+    down = -absolute(x)
+    vanishes = down <= EXP_RANGE[fmt.bits][0]
+    r, power = reduced(L.select(vanishes, 0.0, down), lift)
+    s = L.select(vanishes, 0.0, power * 2.0**-lift)
     u = r * polynomial(r, (1.0, *fmt.table("EXP")))
     us, whole = u * s, s + 1.0
     denominator = whole + us
