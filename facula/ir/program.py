@@ -87,8 +87,8 @@ class Program:
 
 
 @contextmanager
-def building(program: Program):
-    """Make ``program`` the one that primitives append to inside of the block."""
+def building(program: Program | None):
+    """Make ``program`` the one that primitives append to inside of the block (None: none)."""
     outer = getattr(_active, "program", None)
     _active.program = program
     try:

@@ -56,7 +56,7 @@ class Primitive:
         On tensors, outside of a trace: the tensor layer's eager road.
         """
         program = P.current()
-        if program is None:
+        if program is None or _has_tensors(inputs):
             return _eager(self, inputs, params)
         outputs = program.apply(self, inputs, params, self.infer(*inputs, **params))
         if self.kind == "pointwise" and all(v.weak for v in inputs):
@@ -127,9 +127,9 @@ class Op:
 
     def __call__(self, *args, **kwargs):
         """On values: append to the program. On tensors: the tensor layer's eager road."""
-        if P.current() is not None:
-            return self.fn(*args, **kwargs)
-        return _eager(self, args, kwargs)
+        if P.current() is None or _has_tensors(args):
+            return _eager(self, args, kwargs)
+        return self.fn(*args, **kwargs)
 
     def __repr__(self):
         return f"<op {self.name}>"
@@ -140,6 +140,11 @@ def op(fn=None, **fields):
     if fn is None:
         return lambda f: op(f, **fields)
     return Op(fn, **fields)
+
+
+def _has_tensors(args) -> bool:
+    """Whether tensors, not values, are among the arguments (also while a function is captured)."""
+    return any(hasattr(a, "_meta") or isinstance(a, (list, tuple)) and _has_tensors(a) for a in args)
 
 
 class _Namespace:

@@ -318,7 +318,7 @@ class Site:
             expected = "tuple of Tensors"
             fits = isinstance(a, Tensor) or (
                 isinstance(a, (list, tuple))
-                and all(isinstance(x, (Tensor, int, float)) or x is None for x in a)
+                and all(isinstance(x, Tensor) or x is None for x in a)
             )
         else:
             expected = "Tensor" if "Value" in note else "Number"
