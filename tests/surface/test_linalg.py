@@ -1,0 +1,108 @@
+"""Linear algebra: values against NumPy, gradients against finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import facula
+from facula import linalg
+from facula.autograd import gradcheck, gradgradcheck
+
+RNG = np.random.default_rng(2)
+
+
+def matrix(*shape):
+    return facula.tensor(RNG.standard_normal(shape))
+
+
+def definite(x):
+    return x @ x.mT + facula.eye(x.shape[-1], dtype=x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (2, 3, 3), (1, 1)], ids=str)
+def test_square_matrices(shape):
+    x = matrix(*shape)
+    a = x.numpy()
+    np.testing.assert_allclose(linalg.inv(x).numpy(), np.linalg.inv(a))
+    np.testing.assert_allclose(linalg.det(x).numpy(), np.linalg.det(a))
+    for p, q in zip(linalg.slogdet(x), np.linalg.slogdet(a)):
+        np.testing.assert_allclose(p.numpy(), q)
+    b = matrix(*shape[:-1], 2)
+    np.testing.assert_allclose(linalg.solve(x, b).numpy(), np.linalg.solve(a, b.numpy()))
+    np.testing.assert_allclose((linalg.solve(x, b.mT, left=False) @ x).numpy(), b.mT.numpy())
+    s = definite(x)
+    lower = linalg.cholesky(s)
+    np.testing.assert_allclose((lower @ lower.mT).numpy(), s.numpy())
+    values, vectors = linalg.eigh(s)
+    np.testing.assert_allclose((vectors * values[..., None, :] @ vectors.mT).numpy(), s.numpy())
+    np.testing.assert_allclose(x.matrix_power(3).numpy(), np.linalg.matrix_power(a, 3))
+    np.testing.assert_allclose(x.matrix_power(-2).numpy(), np.linalg.matrix_power(a, -2))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 4, 4)], ids=str)
+def test_rectangular_matrices(shape):
+    x = matrix(*shape)
+    a = x.numpy()
+    u, s, vh = linalg.svd(x, full_matrices=False)
+    np.testing.assert_allclose((u * s[..., None, :] @ vh).numpy(), a, atol=1e-12)
+    q, r = linalg.qr(x)
+    np.testing.assert_allclose((q @ r).numpy(), a, atol=1e-12)
+    np.testing.assert_allclose(linalg.pinv(x).numpy(), np.linalg.pinv(a), atol=1e-12)
+    np.testing.assert_array_equal(linalg.matrix_rank(x).numpy(), np.linalg.matrix_rank(a))
+    for order in ("fro", "nuc", 2, -2, 1, -1, np.inf, -np.inf):
+        np.testing.assert_allclose(
+            linalg.matrix_norm(x, order).numpy(), np.linalg.norm(a, order, axis=(-2, -1))
+        )
+    for order in (0, 1, 2, 3, np.inf, -np.inf):
+        np.testing.assert_allclose(
+            linalg.vector_norm(x, order, -1).numpy(), np.linalg.norm(a, order, axis=-1)
+        )
+
+
+CASES = {
+    "inv": linalg.inv, "det": linalg.det, "slogdet": lambda a: linalg.slogdet(a)[1],
+    "solve": lambda a: linalg.solve(a, a[:, :2].square()),
+    "cholesky": lambda a: linalg.cholesky(definite(a)),
+    "eigh": lambda a: (linalg.eigh(definite(a))[0], linalg.eigh(definite(a))[1].abs()),
+    "svd": lambda a: (linalg.svd(a[:, :3])[1], linalg.svd(a[:, :3])[0][:, :3].abs()),
+    "svd of wide matrices": lambda a: linalg.svd(a[:3], False)[2].abs(),
+    "qr": linalg.qr, "qr of tall matrices": lambda a: linalg.qr(a[:, :3]),
+    "qr of wide matrices": lambda a: linalg.qr(a[:3]), "pinv": lambda a: linalg.pinv(a[:, :3]),
+    "lstsq": lambda a: linalg.lstsq(a[:, :3], a[:, 3:])[0], "power": lambda a: a.matrix_power(-2),
+    "nuclear norm": lambda a: linalg.matrix_norm(a, "nuc"), "exp": facula.matrix_exp,
+    "triangular": lambda a: linalg.solve_triangular(a + 3 * facula.eye(4), a[:, :2], upper=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name):
+    x = matrix(4, 4).requires_grad_()
+    assert gradcheck(CASES[name], (x,))
+
+
+@pytest.mark.parametrize("name", ["inv", "det", "solve", "cholesky", "qr", "pinv"])
+def test_second_derivatives(name):
+    x = (matrix(4, 4) + 2 * facula.eye(4)).requires_grad_()
+    assert gradgradcheck(CASES[name], (x,))
+
+
+def test_errors():
+    with pytest.raises(linalg.LinAlgError):
+        linalg.inv(facula.zeros(3, 3))
+    with pytest.raises(linalg.LinAlgError):
+        linalg.cholesky(-facula.eye(3))
+    for call in (
+        lambda: linalg.inv(facula.zeros(3, 4)), lambda: linalg.inv(facula.zeros(3)),
+        lambda: linalg.det(facula.zeros(2, 2, dtype=facula.int64)),
+        lambda: linalg.solve(facula.eye(3), facula.zeros(4, 1)),
+        lambda: linalg.multi_dot([facula.eye(2)]),
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError):
+            call()
+    assert linalg.inv_ex(facula.zeros(2, 2)).info.item() != 0
+
+
+def test_results_are_written_where_wanted():
+    out = facula.empty(0)
+    assert linalg.inv(facula.eye(2) * 2, out=out) is out and out.tolist() == [[0.5, 0], [0, 0.5]]
