@@ -317,8 +317,7 @@ class Site:
         if "Tensors" in note:
             expected = "tuple of Tensors"
             fits = isinstance(a, Tensor) or (
-                isinstance(a, (list, tuple))
-                and all(isinstance(x, Tensor) or x is None for x in a)
+                isinstance(a, (list, tuple)) and all(isinstance(x, Tensor) or x is None for x in a)
             )
         else:
             expected = "Tensor" if "Value" in note else "Number"
@@ -425,7 +424,35 @@ def make_plan(site, s, routine, results, recording=True, args=None):
     if site.into:
         change = _change(site, metas, recording and metas[0].requires_grad, False)
     bound = plans.bind(routine, symbols, metas)
-    return plans.plain(bound, slots, s.expressions, results, change)
+    plan = plans.plain(bound, slots, s.expressions, results, change)
+    if recording and wrt and not site.into and _is_flat(routine.program):
+        return _flat_plan(plan, slots, [s.expressions[i] for i in wrt])
+    return plan
+
+
+def _is_flat(program) -> bool:
+    """Whether a floating-point result is a step function of the inputs (and not on purpose)."""
+    return any(v.dtype.kind == "f" for v in program.outputs) and not any(
+        node.op.name == "detach" for node in program.nodes
+    )
+
+
+def _flat_plan(plan, slots, wanted):
+    """A plan whose floating-point results require grad, and give zeros to the inputs."""
+    pick = plans.function(slots, [f"return ({', '.join(wanted)},)"], {})
+
+    def flat(*now):
+        result = plan(*now)
+        if mode.grad is not False:
+            xs = pick(*now)
+            for y in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(y, Tensor) and y._meta.dtype.kind == "f" and y._grad_fn is None:
+                    node = tape.start(tape.Zeros(), tuple(e for x in xs for e in tape.edge(x)))
+                    node.metas = [x._meta for x in xs]
+                    y._grad_fn, y._meta = node, y._meta.with_grad(True)
+        return result
+
+    return flat
 
 
 def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):

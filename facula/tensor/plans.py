@@ -184,7 +184,7 @@ def _packed(container, values):
     return f"cls({inside})" if hasattr(container, "_fields") else f"cls([{inside}])"
 
 
-def _function(slots, body, constants):
+def function(slots, body, constants):
     """The function of these parameters and statements, with constants by name."""
     inner = "".join(f"        {line}\n" for line in body)
     names = ", ".join(constants)
@@ -219,7 +219,7 @@ def plain(bound, slots, data, results, change=None):
         lines = [*change.before(slots, data), *lines, *change.after(data)]
         constants.update(change.constants)
     body = [*lines, f"return {_packed(results.container, values)}"]
-    return _function(slots, body, constants)
+    return function(slots, body, constants)
 
 
 class Change:
@@ -292,7 +292,7 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
     }
     if change is not None:
         constants.update(change.constants)
-    return _function(slots, body, constants)
+    return function(slots, body, constants)
 
 
 def _recorded_body(bound, slots, data, results, variant, back, change):

@@ -172,6 +172,15 @@ class Constant(Node):
         return (), ()
 
 
+class Zeros(Node):
+    """The history of a result that is a step function of its inputs: no gradient but zeros."""
+
+    __slots__ = ("metas",)
+
+    def apply(self, gs):
+        return tuple(zeros(m) for m in self.metas), ()
+
+
 class Packed:
     """Saved tensors in the hands of ``saved_tensors_hooks``."""
 

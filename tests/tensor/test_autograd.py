@@ -347,3 +347,15 @@ def test_generators_keep_the_mode_to_themselves():
 
     for inside in numbers():
         assert not inside and ft.is_grad_enabled()
+
+
+def test_results_that_are_flat_have_zero_gradients():
+    x = ft.tensor([1.0, 0.0, 2.0], requires_grad=True)
+    y = F.norm(x, 0)
+    assert y.requires_grad and y.item() == 2.0
+    y.backward()
+    assert x.grad.tolist() == [0.0, 0.0, 0.0]
+    with ft.no_grad():
+        assert not F.norm(x, 0).requires_grad
+    assert not F.argmax(x).requires_grad
+    assert not F.stop(x).requires_grad
