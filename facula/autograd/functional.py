@@ -17,7 +17,9 @@ def _tuple(x):
 def _fresh(inputs, create_graph):
     """Inputs to differentiate by: those given, or leaves over the same memory."""
     if create_graph:
-        return tuple(x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs)
+        return tuple(
+            x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs
+        )
     return tuple(x.detach().requires_grad_() for x in inputs)
 
 

@@ -139,7 +139,7 @@ def gradgradcheck(
 
     def slopes(*args):
         xs, gs = args[:count], args[count:]
-        outputs = [y for y in _outputs(func, xs)]
+        outputs = list(_outputs(func, xs))
         pairs = [(y, g) for y, g in zip(outputs, gs) if y.requires_grad]
         wanted = [x for x in _tensors(xs) if x.requires_grad]
         found = grad(

@@ -151,7 +151,7 @@ class Scope:
         raise AssertionError(f"{node.op.name} reached without having been computed")
 
     def _awaited(self, v) -> bool:
-        """Whether ``v``, or what it is a view of, is computed by this kernel and not in memory yet."""
+        """Whether ``v``, or what it is a view of, is computed here and not in memory yet."""
         while id(v) not in self.known and id(v) not in self.pending:
             if v.node is None or v.node.op.kind != "movement" or v.node.op.view is None:
                 return False

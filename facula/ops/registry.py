@@ -144,7 +144,9 @@ def op(fn=None, **fields):
 
 def _has_tensors(args) -> bool:
     """Whether tensors, not values, are among the arguments (also while a function is captured)."""
-    return any(hasattr(a, "_meta") or isinstance(a, (list, tuple)) and _has_tensors(a) for a in args)
+    return any(
+        hasattr(a, "_meta") or isinstance(a, (list, tuple)) and _has_tensors(a) for a in args
+    )
 
 
 class _Namespace:

@@ -286,7 +286,7 @@ def capturing(trace: Trace):
         dispatch.restore_plans(hidden)
 
 
-# Structures ----------------------------------------------------------------------------------------
+# Structures --------------------------------------------------------------------------------------
 
 
 def flatten(tree, leaves: list):
