@@ -112,7 +112,8 @@ def _meta_of(name, given, dtype):
         fail(OutOfMemoryError, name, f"a tensor of sizes {list(shape)} and dtype {dtype.name} is "
              "larger than any address space")  # fmt: skip
     own = contiguous(shape, dtype)
-    if all(type(n) is int for n in given):
+    # A captured function must not find here what would give it memory instead of a trace.
+    if capture.trace is None and all(type(n) is int for n in given):
         if len(_metas) >= _MAX_METAS:
             _metas.clear()
         _metas[given, dtype] = own
@@ -309,7 +310,7 @@ def arange(
     """
     if end is None:
         start, end = 0, start
-    exact = type(start) is type(end) is type(step) is int
+    exact = type(start) is type(step) is int and type(end) in (int, Dim)
     if not exact:
         start, end, step = (number("arange", x) for x in (start, end, step))
     if dtype is None and out is not None:
