@@ -171,9 +171,24 @@ def _finished(trace, returned):
     # An output is memory of its own, also where the function hands an input through.
     program.outputs = [copy_(v) if v.node is None else v for v in values]
     guards = program.guards
+    _refuse_fixed(guards)
     program = simplify(program)
     program.guards.update(guards)
     return program
+
+
+def _refuse_fixed(guards):
+    """Refuse a size that was asked to be dynamic, but for which only one value would do."""
+    for (question, a, b), answer in guards.items():
+        n, other = (b, a) if isinstance(a, int) else (a, b)
+        if question == "eq" and answer and isinstance(other, int) and n.is_symbol:
+            fail(
+                ExportError,
+                "export",
+                f"the size {str(n)!r} was asked to be dynamic, but the function needs it to be "
+                f"{other}",
+                "leave it static, or write the function without int(size)",
+            )
 
 
 @contextmanager

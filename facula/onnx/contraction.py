@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from facula.base import dtypes as D
 from facula.base.errors import fail
 from facula.ir.dims import Dim
 from facula.onnx.errors import OnnxError
@@ -50,17 +49,19 @@ def _conv_input(g, node, x, w):
     return g.op("ConvTranspose", x, w, pads=pads, output_padding=extra, **_geometry(node))
 
 
-@maps("max_pool")
+def _past_the_end(node):
+    """Padding behind each spatial dimension, in place of a mode on which runtimes disagree."""
+    p, x = node.params, node.inputs[0]
+    if not p["ceil_mode"]:
+        return p["padding"]
+    names = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+    return Pool("max_pool", x, p["rank"], *(p[k] for k in names)).after
+
+
+@maps("max_pool", when=lambda node: not any(isinstance(a, Dim) for a in _past_the_end(node)))
 def _max_pool(g, node, x):
-    p, v = node.params, node.inputs[0]
-    rank = p["rank"]
-    pool = Pool("max_pool", v, rank, p["kernel"], p["stride"], p["padding"], p["dilation"],
-                p["ceil_mode"])  # fmt: skip
-    if any(isinstance(a, Dim) for a in pool.after):
-        if p["ceil_mode"]:
-            fail(OnnxError, "onnx", "max_pool with ceil_mode over a size that may change")
-        pool.after = p["padding"]
-    batched = v.ndim == rank + 2
+    p = node.params
+    batched = node.inputs[0].ndim == p["rank"] + 2
     x = x if batched else g.unsqueeze(x, 0)
     y = g.op(
         "MaxPool",
@@ -68,8 +69,7 @@ def _max_pool(g, node, x):
         kernel_shape=p["kernel"],
         strides=p["stride"],
         dilations=p["dilation"],
-        # Padding in place of ceil_mode, on whose last window runtimes do not agree.
-        pads=[*p["padding"], *(max(0, a) for a in pool.after)],
+        pads=[*p["padding"], *_past_the_end(node)],
     )
     return y if batched else g.squeeze(y, 0)
 
@@ -90,24 +90,17 @@ def _norm2(g, node, x):
     return g.reduce("ReduceL2", x, node.params["dims"])
 
 
-@maps("normalized")
-def _normalized(g, node, x):
-    """LayerNormalization where the last dimensions are normalised, else its formula."""
+def _over_last_dimensions(node) -> bool:
     v, dims = node.inputs[0], node.params["dims"]
-    sizes = [v.shape[d] for d in dims]
     trailing = dims == tuple(range(v.ndim - len(dims), v.ndim))
-    if trailing and not any(isinstance(n, Dim) for n in sizes) and v.dtype is D.float32:
-        ones = g.array(bits_of(np.ones(sizes, bfloat_or(v.dtype)), v.dtype), v.dtype, "ones")
-        y, mean, rstd = g.op("LayerNormalization", x, ones, outputs=3, axis=dims[0] - v.ndim,
-                             epsilon=node.params["eps"])  # fmt: skip
-        return y, g.squeeze(mean, *dims), g.squeeze(rstd, *dims)
-    wide = D.float32 if v.dtype in (D.float16, D.bfloat16) else v.dtype
-    x = x if wide is v.dtype else g.cast(x, wide)
-    mean = g.reduce("ReduceMean", x, dims, keep=True)
-    apart = g.op("Sub", x, mean)
-    var = g.reduce("ReduceMean", g.op("Mul", apart, apart), dims, keep=True)
-    eps = g.constant(float(node.params["eps"]), wide)
-    rstd = g.op("Reciprocal", g.op("Sqrt", g.op("Add", var, eps)))
-    y = g.op("Mul", apart, rstd)
-    y = y if wide is v.dtype else g.cast(y, v.dtype)
+    return trailing and not any(isinstance(v.shape[d], Dim) for d in dims)
+
+
+@maps("normalized", when=_over_last_dimensions)
+def _normalized(g, node, x):
+    v, dims = node.inputs[0], node.params["dims"]
+    ones = np.ones([v.shape[d] for d in dims], bfloat_or(v.dtype))
+    scale = g.array(bits_of(ones, v.dtype), v.dtype, "ones")
+    axis, eps = dims[0] - v.ndim, node.params["eps"]
+    y, mean, rstd = g.op("LayerNormalization", x, scale, outputs=3, axis=axis, epsilon=eps)
     return y, g.squeeze(mean, *dims), g.squeeze(rstd, *dims)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from facula.ops.registry import PRIMITIVES
 
 MAPPINGS: dict = {}
+#: Composites whose mapping fits some nodes only; the others are replaced by their bodies.
+CONDITIONS: dict = {}
 
 #: Primitives that cannot be written, and why. A test holds that nothing is in neither table.
 UNMAPPED = {
@@ -24,13 +26,21 @@ UNMAPPED = {
 }
 
 
-def maps(*names: str):
-    """Declare the mapping of the primitives of these names."""
+def maps(*names: str, when=None):
+    """Declare the mapping of the primitives of these names, where ``when(node)`` holds."""
 
     def add(function):
         for name in names:
             assert name in PRIMITIVES and name not in MAPPINGS, name
             MAPPINGS[name] = function
+            if when is not None:
+                CONDITIONS[name] = when
         return function
 
     return add
+
+
+def has_mapping(node) -> bool:
+    """Whether the node can be written as it is."""
+    name = node.op.name
+    return name in MAPPINGS and (name not in CONDITIONS or CONDITIONS[name](node))

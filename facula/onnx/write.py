@@ -18,8 +18,9 @@ from facula.ir.program import Program, Value
 from facula.onnx import contraction, movement, pointwise, selection  # noqa: F401  their mappings
 from facula.onnx.errors import need_onnx, unsupported
 from facula.onnx.graph import TYPES, Graph
-from facula.onnx.table import MAPPINGS, UNMAPPED
+from facula.onnx.table import MAPPINGS, UNMAPPED, has_mapping
 from facula.serialization._files import replacing
+from facula.tensor import pickling
 
 #: The opsets that can be written; the first has the operators' axes where the mappings put them.
 OLDEST, NEWEST, DEFAULT = 18, 23, 18
@@ -153,7 +154,7 @@ def lowered(program: Program) -> Program:
     with dims.guarding(Guards()), P.building(result):
         for node in program.nodes:
             operands = tuple(seen.get(id(v), v) for v in node.inputs)
-            if node.op.kind == "composite" and node.op.name not in MAPPINGS:
+            if node.op.kind == "composite" and not has_mapping(node):
                 outputs = node.op.info["body"](*operands, **node.params)
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
                 replaced = True
@@ -182,8 +183,10 @@ def _enter(g, exported, program):
 
 
 def _array(t) -> np.ndarray:
-    t = t.contiguous()
-    return t.view(D.int16).numpy() if t.dtype is D.bfloat16 else t.numpy()
+    """The elements of a tensor; those of bfloat16, which NumPy lacks, as the bits of int16."""
+    data = pickling.dense_bytes(t.contiguous())
+    dtype = np.int16 if t.dtype is D.bfloat16 else t.dtype.numpy()
+    return np.frombuffer(data, dtype).reshape(tuple(t.shape))
 
 
 def _operands(g, node) -> list[str]:
@@ -239,7 +242,7 @@ def _typed(name, dtype, sizes):
 
 def _initializer(g, name):
     onnx = need_onnx()
-    array = np.ascontiguousarray(g.arrays[name])
+    array = g.arrays[name]
     return onnx.TensorProto(
         name=name,
         data_type=TYPES[g.dtypes[name]],
