@@ -1,4 +1,4 @@
-"""The disk cache of compiled objects, shared by every process of the user.
+"""The disk cache of compiled objects (and of their texts), shared by every process of the user.
 
 An entry is one file, named by a hash over everything that determines the machine code (text,
 triple, CPU, features, LLVM's version, level of optimisation, format of this cache). It holds a
@@ -56,8 +56,11 @@ def limit() -> int:
     return (int(megabytes) if megabytes.isdigit() else 512) << 20
 
 
-def key(text: str, target: Target, optimize: int) -> str:
-    """The name under which the object of ``text`` is kept."""
+def key(text: str, target: Target, optimize: int | str) -> str:
+    """The name under which the object of ``text`` is kept.
+
+    ``optimize`` is the level, or a word that names something else made from ``text``.
+    """
     parts = (FORMAT, target.triple, target.cpu, target.features, target.llvm, optimize, text)
     return blake2b("\0".join(map(str, parts)).encode(), digest_size=20).hexdigest()
 

@@ -7,16 +7,19 @@ sizes; :meth:`Executable.bind` gives the builtin function for concrete sizes wit
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
 import weakref
+import zlib
 
 from facula import codegen
+from facula.base import config
 from facula.compiler.calls import Compiled, Machine
 from facula.compiler.pipeline import compile_program
 from facula.ir import dims
 from facula.ir import loops as L
 from facula.ir.program import Program
-from facula.runtime import host, jit, launch, threads
+from facula.runtime import cache, host, jit, launch, threads
 
 #: Bytes that a call must touch before other Python threads may run meanwhile (tens of µs).
 RELEASE_BYTES = 1 << 18
@@ -39,11 +42,35 @@ def _arch(triple: str) -> str:
 
 
 def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
-    """(name, LLVM text) of a kernel; the name is made unique by a hash of the text."""
-    text = codegen.emit(L.Kernel("KERNEL", kernel.params, kernel.body), target())
+    """(name, LLVM text) of a kernel; the name is made unique by a hash of the text.
+
+    The text is kept in the disk cache, since to emit it again costs as much as all else that a
+    new process does before its first result.
+    """
+    key = None if config.VERIFY else _text_key(kernel)
+    kept = key and cache.get(key)
+    text = zlib.decompress(kept).decode() if kept else _emitted(kernel, key)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     name = f"{kernel.name}_{digest}"
     return name, text.replace("KERNEL", name)
+
+
+def _text_key(kernel):
+    """The name of a kernel's text in the disk cache: a hash of all that it is made from."""
+    source = codegen.fingerprint()
+    if source is None:
+        return None
+    loops = hashlib.blake2b(pickle.dumps((kernel.params, kernel.body), 5)).hexdigest()
+    seen = target()
+    text = f"{seen.vector_bytes} {seen.arch} {source} {loops}"
+    return cache.key(text, host.target(), "text")
+
+
+def _emitted(kernel, key):
+    text = codegen.emit(L.Kernel("KERNEL", kernel.params, kernel.body), target())
+    if key is not None:
+        cache.put(key, zlib.compress(text.encode(), 1))
+    return text
 
 
 def address_of(kernel: L.Kernel) -> int:
