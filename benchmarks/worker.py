@@ -1,4 +1,4 @@
-"""One library in one process: reads a case and a duration a line, writes a median a line.
+"""One library in one process: reads a case, threads and seconds a line, writes a median a line.
 
 The libraries are timed in processes of their own since the threads of one, waiting for work,
 would take the cores from the other.
@@ -34,12 +34,12 @@ def median_seconds(run: Callable, seconds: float) -> float:
 
 def main() -> None:
     torch = importlib.import_module(sys.argv[1])
-    torch.set_num_threads(int(sys.argv[2]))
     torch.manual_seed(0)
     built: dict[str, Callable] = {}
     for line in sys.stdin:
-        name, seconds = json.loads(line)
+        name, threads, seconds = json.loads(line)
         try:
+            torch.set_num_threads(threads)
             if name not in built:
                 built[name] = CASES[name].build(torch)
             answer = {"seconds": median_seconds(built[name], seconds)}
