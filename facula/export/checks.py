@@ -10,7 +10,7 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.ir import program as P
 from facula.ir.dims import Dim, product
-from facula.ops.conv import Pool
+from facula.ops.pool import Pool
 from facula.ops.registry import PRIMITIVES
 
 CHECKS: dict = {}

@@ -17,6 +17,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     norm,
     operators,
     pointwise,
+    pool,
     promote,
     random,
     reduce,
