@@ -50,6 +50,12 @@ def result_dtype(*values) -> D.dtype:
 
 def to(x, dtype: D.dtype) -> Value:
     """``x`` as a strong value of ``dtype``."""
+    if not isinstance(dtype, D.dtype):
+        fail(
+            ArgumentTypeError,
+            "dtype",
+            f"argument 'dtype' must be a dtype, not {type(dtype).__name__}",
+        )
     if not isinstance(x, Value):
         return constant(value=_fit(x, dtype), dtype=dtype)
     if x.dtype is dtype and not x.weak:

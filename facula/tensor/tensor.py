@@ -7,7 +7,7 @@ computes are attached by ``tensor.methods``.
 from __future__ import annotations
 
 from facula.base.device import device as Device
-from facula.base.errors import AutogradError, fail
+from facula.base.errors import ArgumentTypeError, AutogradError, fail
 from facula.tensor.meta import Size
 
 
@@ -291,6 +291,17 @@ def _need_float(x):
             "requires_grad_",
             f"only Tensors of floating point dtype can require gradients, got {x._meta.dtype.name}",
         )
+
+
+def need_tensor(name, *xs) -> None:
+    """Refuse what is no tensor, for functions that ask it for more than its elements.
+
+    Raises:
+        TypeError: one of ``xs`` is no tensor.
+    """
+    for x in xs:
+        if not isinstance(x, Tensor):
+            fail(ArgumentTypeError, name, f"expected a Tensor as an argument, got {type(x).__name__}")
 
 
 def fill(self, meta, ptr, storage):

@@ -53,7 +53,7 @@ OTHERS = [
     ("facula.zeros_like", "facula.ones(2, 3)"),
     ("facula.full_like", "facula.ones(2, 3)", "2"),
     ("facula.nonzero", "facula.tensor([0, 1, 2])"),
-    ("facula.masked_select", "facula.ones(2, 3)", "facula.ones(2, 3) > 0"),
+    ("facula.masked_select", "facula.ones(2, 3)", "(facula.ones(2, 3) > 0)"),
     ("facula.argwhere", "facula.ones(2, 3)"),
     ("facula.index_put", "facula.zeros(4, 3)", "(facula.tensor([0, 2]),)", "facula.ones(3)"),
     ("facula.as_strided", "facula.ones(12)", "(3, 4)", "(4, 1)", "0"),
@@ -182,17 +182,20 @@ def is_tensor(text) -> bool:
     return text.startswith(("facula.r", "(facula.r", "facula.ones", "facula.full"))
 
 
-def _spoil(rng, args, kwargs, op):
-    """Change the arguments a little, in place."""
+def _spoil(rng, args, kwargs, op, method):
+    """Change the arguments a little, in place; what a method belongs to stays a tensor."""
     kind = rng.random()
-    if args and kind < 0.35:
+    if args and kind < 0.65:
         i = rng.randrange(len(args))
-        args[i] = changed(rng, args[i]) if is_tensor(args[i]) else odd_value(rng)
-    elif args and kind < 0.65:
-        args[rng.randrange(len(args))] = odd_value(rng)
+        if kind < 0.35 and is_tensor(args[i]):
+            args[i] = changed(rng, args[i])
+        else:
+            args[i] = odd_tensor(rng) if method and i == 0 else odd_value(rng)
+        if method and not i and args[0].endswith(("list())", "numpy())", "),)", "])")):
+            args[0] = odd_tensor(rng)
     elif kind < 0.75 and kwargs:
         kwargs[rng.choice(list(kwargs))] = odd_value(rng)
-    elif kind < 0.8 and args:
+    elif kind < 0.8 and len(args) > method:
         args.pop()
     elif kind < 0.85:
         args.append(odd_value(rng))
@@ -221,7 +224,7 @@ def program(seed) -> str:
             kwargs["out"] = rng.choice(["x", "x[1:]", "x.flatten()", "x.mT"])
             return _text(lines, name, args, kwargs)
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
-        _spoil(rng, args, kwargs, op)
+        _spoil(rng, args, kwargs, op, name.startswith("facula.Tensor."))
     lines = []
     if name.endswith("_") and args and is_tensor(args[0]) and rng.random() < 0.5:
         lines = [f"x = {args[0]}"]

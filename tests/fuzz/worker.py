@@ -27,7 +27,7 @@ def verdict(text, space) -> tuple[str, str]:
         exec(compile(text, "<call>", "exec"), space)  # noqa: S102  our own programs
     except CompileError as error:
         return "fault", f"{type(error).__name__}: {error}"
-    except (FaculaError, TypeError, ValueError, IndexError, MemoryError) as error:
+    except (FaculaError, TypeError, ValueError, IndexError, MemoryError, OverflowError) as error:
         return "refused", type(error).__name__
     except RuntimeError as error:
         if type(error) is RuntimeError:
