@@ -13,6 +13,7 @@ from facula.base.errors import ArgumentTypeError, fail
 from facula.ir import dims, print_loops
 from facula.ir import loops as L
 from facula.ir import program as P
+from facula.ir.evaluate_loops import evaluate
 from facula.ops.movement import contiguous_strides
 from facula.runtime import jit
 from facula.tensor import engine
@@ -207,7 +208,7 @@ class Kernel:
 def _binding(p, call, values, stages) -> str:
     if isinstance(p, L.Buffer) and p.scratch is not None:
         per = " for each thread" if p.per_thread else ""
-        return f"{p.dtype.itemsize * L.evaluate(p.scratch, values):,} bytes of scratch{per}"
+        return f"{p.dtype.itemsize * evaluate(p.scratch, values):,} bytes of scratch{per}"
     kind, *rest = call.bindings.get(p.name, ("size", None))
     if kind == "size":
         chosen = rest[0] is None or isinstance(rest[0], int)

@@ -350,7 +350,8 @@ def as_expr(value, like: dtype | None = None) -> Expr:
     raise TypeError(f"loops: expected an expression or a number, got {value!r}")
 
 
-_FOLD = {
+#: What index arithmetic of constants gives.
+FOLD = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -378,8 +379,8 @@ def binary(name, a, b) -> Expr:
     a, b = _pair(a, b)
     if a.dtype is int64:
         const = isinstance(a, Const), isinstance(b, Const)
-        if all(const) and name in _FOLD:
-            folded = _FOLD[name](a.value, b.value)
+        if all(const) and name in FOLD:
+            folded = FOLD[name](a.value, b.value)
             if folded is not None:
                 return Const(folded, int64)
         if const[1] and (name, b.value) in (
@@ -597,14 +598,3 @@ def children(e: Expr) -> tuple:
     if isinstance(e, Get):
         return e.index
     return e.args
-
-
-def evaluate(e, sizes: dict):
-    """The value of an index expression for given sizes, by name (scratch sizes at launch)."""
-    if isinstance(e, int):
-        return e
-    if isinstance(e, Const):
-        return e.value
-    if isinstance(e, Var):
-        return sizes[e.name]
-    return _FOLD[e.name](*(evaluate(a, sizes) for a in e.args))

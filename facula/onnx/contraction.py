@@ -9,7 +9,7 @@ from facula.ir.dims import Dim
 from facula.onnx.errors import OnnxError
 from facula.onnx.graph import bfloat_or, bits_of
 from facula.onnx.table import maps
-from facula.ops.conv import Pool
+from facula.ops.pool import Pool
 
 
 @maps("matmul")

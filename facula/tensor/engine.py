@@ -18,6 +18,7 @@ from facula.compiler.calls import Compiled, Machine
 from facula.compiler.pipeline import compile_program
 from facula.ir import dims
 from facula.ir import loops as L
+from facula.ir.evaluate_loops import evaluate
 from facula.ir.program import Program
 from facula.runtime import cache, host, jit, launch, threads
 
@@ -206,7 +207,7 @@ class Executable:
         words, thread_offset = [], 0
         for p in kernel.params:
             if isinstance(p, L.Buffer) and p.scratch is not None:
-                nbytes = _aligned(p.dtype.itemsize * L.evaluate(p.scratch, values))
+                nbytes = _aligned(p.dtype.itemsize * evaluate(p.scratch, values))
                 if p.per_thread:
                     words.append(("thread_work", thread_offset))
                     thread_offset += nbytes

@@ -11,6 +11,7 @@ import numpy as np
 from facula.base.dtypes import bfloat16, float64
 from facula.codegen import Target, emit
 from facula.ir import loops as L
+from facula.ir.evaluate_loops import evaluate
 from facula.runtime import host, jit, launch
 from facula.runtime import threads as _threads  # noqa: F401  provides what parallel loops call
 
@@ -69,7 +70,7 @@ class Call:
                 assert a.dtype == storage(p.dtype), (p.name, a.dtype, p.dtype)
                 words.append(a.ctypes.data)
             else:
-                nbytes = max(0, L.evaluate(p.scratch, sizes)) * p.dtype.itemsize
+                nbytes = max(0, evaluate(p.scratch, sizes)) * p.dtype.itemsize
                 nbytes = -(-nbytes // 64) * 64
                 if p.per_thread:
                     per_thread.append((len(words), nbytes))
