@@ -69,7 +69,7 @@ class Expr:
         return binary("div", other, self)
 
     def __floordiv__(self, other):
-        """Integer quotient of non-negative operands (sizes and indices)."""
+        """Quotient of non-negative integers."""
         return binary("div", self, other)
 
     def __mod__(self, other):
@@ -334,9 +334,6 @@ class Kernel:
 
     def __init__(self, name, params, body):
         self.name, self.params, self.body = name, params, body
-
-
-# Building ---------------------------------------------------------------------------------------
 
 
 def as_expr(value, like: dtype | None = None) -> Expr:
