@@ -1,40 +1,91 @@
 """Simplify: equal nodes become one, movements that move nothing vanish, unused nodes go.
 
+The transpose of a product is the product of the transposes in reverse order: written so, it needs
+no copy, as operands are read by strides (the gradient of a linear layer's weight).
+
 Only rewrites that cannot change a bit of any result are made here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 from facula.ir import dims
 from facula.ir.program import Node, Program, Value
+from facula.ops.contraction import matmul_
+from facula.ops.movement import permute_, reshape_
 
 
 def simplify(program: Program) -> Program:
     """The program with fewer nodes."""
-    result = Program(program.name)
-    result.inputs = list(program.inputs)
+    writer = _Writer(program)
     seen: dict[int, Value] = {}
-    known: dict[tuple, Node] = {}
     for node in program.nodes:
         operands = tuple(seen.get(id(v), v) for v in node.inputs)
-        operands, params = _merged(node, operands)
-        shortcut = _shortcut(node, operands, params)
-        if shortcut is not None:
-            seen[id(node.outputs[0])] = shortcut
-            continue
-        key = (node.op.name, tuple(map(id, operands)), _frozen(params))
-        twin = known.get(key)
-        if twin is None:
-            twin = Node(node.op, operands, params, ())
-            twin.outputs = tuple(
-                Value(v.dtype, v.shape, twin, v.index, v.weak) for v in node.outputs
-            )
-            result.nodes.append(twin)
-            known[key] = twin
-        for old, new in zip(node.outputs, twin.outputs):
-            seen[id(old)] = new
+        product = _transposed_product(node, writer.uses)
+        if product is not None:
+            a, b = (seen.get(id(v), v) for v in product.inputs)
+            new = [writer.turned(a, b, node.outputs[0])]
+        else:
+            new = writer.write(node.op, operands, node.params, node.outputs)
+        for old, v in zip(node.outputs, new):
+            seen[id(old)] = v
+    result = writer.result
     result.outputs = [seen.get(id(v), v) for v in program.outputs]
     return result.live()
+
+
+class _Writer:
+    """The program in the making. ``uses`` counts those of the old one's values."""
+
+    def __init__(self, program):
+        self.result = Program(program.name)
+        self.result.inputs = list(program.inputs)
+        self._known: dict[tuple, Node] = {}
+        self.uses = Counter(id(v) for node in program.nodes for v in node.inputs)
+        self.uses.update(map(id, program.outputs))
+
+    def write(self, op, operands, params, like):
+        """The values of a node, of the dtypes and shapes of ``like``."""
+        operands, params = _merged(op, operands, params)
+        shortcut = _shortcut(op, operands, params, like[0])
+        if shortcut is not None:
+            return [shortcut]
+        key = (op.name, tuple(map(id, operands)), _frozen(params))
+        twin = self._known.get(key)
+        if twin is None:
+            twin = Node(op, operands, params, ())
+            twin.outputs = tuple(Value(v.dtype, v.shape, twin, v.index, v.weak) for v in like)
+            self.result.nodes.append(twin)
+            self._known[key] = twin
+        return twin.outputs
+
+    def turned(self, a, b, like):
+        """``transpose(b) @ transpose(a)`` in the shape of ``like``."""
+        a, b = (self._of(permute_, v, order=(0, 2, 1)) for v in (a, b))
+        return self._of(reshape_, self._of(matmul_, b, a), shape=tuple(like.shape))
+
+    def _of(self, op, *operands, **params):
+        ((dtype, shape),) = op.infer(*operands, **params)
+        return self.write(op, operands, params, (Value(dtype, shape, None, 0),))[0]
+
+
+def _transposed_product(node, uses):
+    """The node of a product of which ``node`` is nothing but the transpose, and its only use."""
+    if node.op.name != "permute":
+        return None
+    v, order = node.inputs[0], node.params["order"]
+    n = v.ndim
+    if n < 2 or tuple(order) != (*range(n - 2), n - 1, n - 2):
+        return None
+    while v.node is not None and uses[id(v)] == 1:
+        if v.node.op.name == "matmul":
+            return v.node
+        source = v.node.inputs[0] if v.node.op.name == "reshape" else None
+        if source is None or source.ndim < 2 or not same_shape(source.shape[-2:], v.shape[-2:]):
+            return None
+        v = source
+    return None
 
 
 def _frozen(params):
@@ -47,10 +98,10 @@ def same_shape(a, b) -> bool:
     return len(a) == len(b) and all(dims.same(n, m) for n, m in zip(a, b))
 
 
-def _shortcut(node, operands, params):
+def _shortcut(op, operands, params, result):
     """The operand itself, where the node changes nothing."""
-    name = node.op.name
-    if name in ("expand", "reshape") and same_shape(node.outputs[0].shape, operands[0].shape):
+    name = op.name
+    if name in ("expand", "reshape") and same_shape(result.shape, operands[0].shape):
         return operands[0]
     if name == "permute" and params["order"] == tuple(range(operands[0].ndim)):
         return operands[0]
@@ -61,14 +112,14 @@ def _shortcut(node, operands, params):
     return None
 
 
-def _merged(node, operands):
+def _merged(op, operands, params):
     """A movement of a movement of the same kind as one."""
     if not operands or operands[0].node is None:
-        return operands, node.params
+        return operands, params
     inner = operands[0].node
-    if node.op.name == inner.op.name == "reshape":
-        return inner.inputs, node.params
-    if node.op.name == inner.op.name == "permute":
-        order = tuple(inner.params["order"][d] for d in node.params["order"])
+    if op.name == inner.op.name == "reshape":
+        return inner.inputs, params
+    if op.name == inner.op.name == "permute":
+        order = tuple(inner.params["order"][d] for d in params["order"])
         return inner.inputs, {"order": order}
-    return operands, node.params
+    return operands, params
