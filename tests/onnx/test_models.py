@@ -36,6 +36,8 @@ def test_onnxruntime_agrees(name, opset):
         dynamic_axes={"x": dynamic, "y": {0: "n"}},
     )
     onnx.checker.check_model(proto, full_check=True)
+    back = facula.onnx.load(proto)
+    assert back.inputs[0].dims[0] == "n"
     for n, t in ((2, 4), (1, 6), (3, 8)):
         x = inputs(n=n, t=t)
         with facula.no_grad():
@@ -43,6 +45,7 @@ def test_onnxruntime_agrees(name, opset):
         (got,) = run(proto, x.numpy())
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(back(x).numpy(), want, rtol=1e-4, atol=1e-5)
 
 
 def ops_of(proto):
