@@ -125,7 +125,9 @@ def literal(rng, value, domain) -> str:
     if isinstance(value, D.dtype):
         return f"facula.{value.name}"
     if isinstance(value, float):
-        return f"float('{value!r}')" if value != value or abs(value) == float("inf") else repr(value)
+        return (
+            f"float('{value!r}')" if value != value or abs(value) == float("inf") else repr(value)
+        )
     return repr(value)
 
 

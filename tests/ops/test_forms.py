@@ -192,9 +192,7 @@ def test_second_derivative_is_the_slope_of_the_first(op):
         return
     weights = [facula.from_numpy(rng.standard_normal(tuple(g.shape))) for g in grads]
     used = [(g, w) for g, w in zip(grads, weights) if g.requires_grad]
-    second = facula.autograd.grad(
-        [g for g, _ in used], xs, [w for _, w in used], allow_unused=True
-    )
+    second = facula.autograd.grad([g for g, _ in used], xs, [w for _, w in used], allow_unused=True)
     slope = sum(float((s.numpy() * d).sum()) for s, d in zip(second, directions) if s is not None)
     step = 1e-6
 
