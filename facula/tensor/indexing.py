@@ -500,6 +500,7 @@ def index_put_(self, indices, values, accumulate=False):
 
 def index_put(input, indices, values, accumulate=False):  # noqa: A002
     """A copy of ``input`` with ``[indices] = values``, or ``+=`` with ``accumulate``."""
+    need_tensor("index_put", input)
     return index_put_(input.clone(), indices, values, accumulate)
 
 
@@ -577,6 +578,7 @@ def where_method(self, condition, other):
 
 def masked_select(input, mask, *, out=None):  # noqa: A002
     """The elements of ``input`` where ``mask`` is true, as a vector; the two broadcast."""
+    need_tensor("masked_select", input)
     if not isinstance(mask, Tensor) or mask.dtype is not D.bool_:
         fail(ShapeError, "masked_select", "expected BoolTensor for mask")
     shape = broadcast_shapes(input.shape, mask.shape, name="masked_select")

@@ -22,6 +22,7 @@ def _op(name):
 
 def _extremum(word, of_two):
     def function(input, dim=None, keepdim=False, *, other=None, out=None):  # noqa: A002
+        need_tensor(word, input)
         if isinstance(dim, Tensor):
             dim, other = None, dim
         if other is not None:
@@ -185,6 +186,7 @@ def bincount(input, weights=None, minlength=0):  # noqa: A002
     if weights is None:
         counts, ones = input.new_zeros(n, dtype=D.int64), input.new_ones(input.shape, dtype=D.int64)
     else:
+        need_tensor("bincount", weights)
         if weights.shape != input.shape:
             fail(ShapeError, "bincount", "weights should be 1-d and have the same length as input")
         dtype = D.float32 if weights.dtype is D.float32 else D.float64
@@ -262,6 +264,7 @@ def _repeated(repeats):
 
 def unravel_index(indices, shape) -> tuple:
     """The subscripts, one tensor a dimension, of positions in an array of that shape."""
+    need_tensor("unravel_index", indices)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if indices.dtype.kind not in "iu":
         fail(ArgumentTypeError, "unravel_index", "expected 'indices' to be an integer tensor")
@@ -326,6 +329,7 @@ def broadcast_tensors(*tensors) -> tuple:
     """All tensors expanded to their common shape: views."""
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tensors[0]
+    need_tensor("broadcast_tensors", *tensors)
     shape = promote.broadcast_shapes(*(x.shape for x in tensors), name="broadcast_tensors")
     return tuple(x.expand(shape) for x in tensors)
 
@@ -342,7 +346,9 @@ def permute(input, *dims, **named):  # noqa: A002
 
 def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):  # noqa: A002
     """Views along ``dim``: so many of nearly equal size, or cut at the indices."""
-    cuts = next(c for c in (indices_or_sections, indices, sections) if c is not None)
+    cuts = next((c for c in (indices_or_sections, indices, sections) if c is not None), None)
+    if cuts is None:
+        fail(ArgumentTypeError, "tensor_split", "expected indices or sections")
     if isinstance(cuts, Tensor):
         if cuts.dtype is not D.int64 or cuts.ndim > 1:
             fail(ShapeError, "tensor_split", "expected tensor_indices_or_sections to be a "

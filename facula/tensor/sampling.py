@@ -11,13 +11,14 @@ from facula.runtime import random as streams
 from facula.tensor import creation
 from facula.tensor.creation import blank, element_type, fills, leaf, number, target
 from facula.tensor.grad_mode import no_grad
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import Tensor, need_tensor
 
 #: Integers up to which a floating-point dtype holds all of them.
 _EXACT = {D.float16: 1 << 11, D.bfloat16: 1 << 8, D.float32: 1 << 24, D.float64: 1 << 53}
 
 
 def _need_float(name, x):
+    need_tensor(name, x)
     if not x._meta.dtype.is_floating_point:
         fail(DtypeError, name, f'"{name}" not implemented for {x._meta.dtype.name!r}',
              "give a floating-point dtype")  # fmt: skip
