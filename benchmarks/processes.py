@@ -12,14 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 Row = tuple[str, float, float | None]
 
 _IMPORT = """
-import sys, time
+import time
 start = time.perf_counter()
 import {library}
-print(time.perf_counter() - start)
+imported = time.perf_counter()
+{library}.ones(3).sum().item()
+print(imported - start, time.perf_counter() - start)
 """
 
 _FIRST_STEP = """
@@ -95,9 +98,12 @@ print(json.dumps(found))
 
 
 def _python(text: str, **environment: str) -> str:
+    """Run a program; bytecode is kept, as that of installed packages is."""
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    kept = str(Path(__file__).parent / "results" / "bytecode")
     done = subprocess.run(
         [sys.executable, "-c", text],
-        env={**os.environ, **environment},
+        env={**inherited, "PYTHONPYCACHEPREFIX": kept, **environment},
         capture_output=True,
         text=True,
     )
@@ -109,17 +115,20 @@ def _python(text: str, **environment: str) -> str:
 def imports(rounds: int, torch: bool) -> Iterator[Row]:
     """Seconds of an import, in pairs, the files being in the page cache."""
     libraries = ("facula", "torch") if torch else ("facula",)
-    times: dict[str, list[float]] = {library: [] for library in libraries}
-    for _ in range(rounds):
+    times: dict[str, list] = {library: [] for library in libraries}
+    for _ in range(rounds + 1):
         for library in libraries:
-            times[library].append(float(_python(_IMPORT.format(library=library))))
+            times[library].append(map(float, _python(_IMPORT.format(library=library)).split()))
     for library in libraries:
-        bound = 0.2 if library == "facula" else None
-        yield f"import {library} (s)", statistics.median(times[library]), bound
+        # The first run writes bytecode and machine code.
+        whole, first = (statistics.median(column) for column in zip(*times[library][1:]))
+        yield f"import {library} (s)", whole, 0.2 if library == "facula" else None
+        yield f"import {library} and a first sum (s)", first, None
 
 
 def first_steps() -> Iterator[Row]:
     """Seconds from the start of the import to the end of the demo's first training step."""
+    _python("import benchmarks.cases, facula.nn, facula.optim.adam, facula.tensor")
     with tempfile.TemporaryDirectory() as folder:
         for cache, bound in (("cold", 4.0), ("warm", 0.5)):
             seconds = float(_python(_FIRST_STEP, FACULA_CACHE_DIR=folder))
