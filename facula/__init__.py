@@ -20,8 +20,7 @@ __version__ = "0.1.0"
 _SUBMODULES = frozenset(
     "amp autograd backends base cli compat compiler cpu cuda distributed distributions export fft "
     "func jit library linalg multiprocessing nn onnx optim overrides random return_types "
-    "serialization serve "
-    "sparse special tensor testing types utils version".split()
+    "serialization serve signal sparse special tensor testing types utils version".split()
 )
 #: Names that are not among those of tensors -> module.
 _ELSEWHERE = {
@@ -39,6 +38,10 @@ _ELSEWHERE = {
         "instance_norm kl_div margin_ranking_loss pdist poisson_nll_loss rrelu threshold "
         "triplet_margin_loss".split(),
         "facula.nn.functional",
+    ),
+    **dict.fromkeys(
+        "bartlett_window blackman_window hamming_window hann_window kaiser_window".split(),
+        "facula.signal.windows",
     ),
 }
 

@@ -488,11 +488,25 @@ def matrix_power(input, n):  # noqa: A002
     return power(input, n) if n >= 0 else power(inv(input), -n)
 
 
+def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):  # noqa: A002
+    """The ``p``-norm of all elements or over ``dim``; "nuc" sums singular values."""
+    x = input if dtype is None else input.to(dtype)
+    if p != "nuc":
+        named = {} if out is None else {"out": out}
+        return function_of(OPS["norm"])(x, p, dim, keepdim, **named)
+    a, b = (-2, -1) if dim is None else dim
+    y = svdvals(x.movedim((a, b), (-2, -1))).sum(-1)
+    if keepdim:
+        for d in sorted((a % x.ndim, b % x.ndim)):
+            y = y.unsqueeze(d)
+    return y if out is None else out.resize_(y.shape).copy_(y)
+
+
 #: Public names of the top level, which are methods too.
 TOP = {
     "cholesky": old_cholesky, "cholesky_inverse": cholesky_inverse,
     "cholesky_solve": cholesky_solve,
-    "det": det, "inverse": inv, "logdet": logdet, "matrix_power": matrix_power,
+    "det": det, "inverse": inv, "logdet": logdet, "matrix_power": matrix_power, "norm": norm,
     "pinverse": pinverse, "qr": old_qr,
     "slogdet": slogdet, "svd": old_svd,
 }  # fmt: skip

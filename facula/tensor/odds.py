@@ -180,6 +180,7 @@ Tensor.is_neg, Tensor.cuda, Tensor.share_memory_ = is_conj, _cuda, _share_memory
 Tensor.is_shared = Tensor.is_pinned = Tensor.is_coalesced = lambda self, device=None: False
 Tensor.pin_memory = lambda self, device=None: self
 Tensor.is_nonzero = lambda self: bool(self)
+Tensor.__rdiv__ = Tensor.__rtruediv__
 Tensor.is_same_size = lambda self, other: self.shape == other.shape
 Tensor.__reversed__, Tensor.__delitem__, Tensor.as_subclass = _reversed, _delete, _as_subclass
 Tensor.mH = property(adjoint, doc="The last two dimensions exchanged.")

@@ -1,0 +1,5 @@
+"""Signal processing: PyTorch's ``torch.signal``."""
+
+from facula.signal import windows
+
+__all__ = ["windows"]
