@@ -25,7 +25,7 @@ from facula.tensor.apart import apart
 from facula.tensor.backward import backward_plan
 from facula.tensor.grad_mode import mode
 from facula.tensor.tape import Backward, with_extras
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import TENSORS, Tensor
 from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 
 #: Plans kept at most, over all ops; then all are forgotten. Programs and kernels stay.
@@ -125,6 +125,7 @@ def key_of(x):
     if kind in NUMBERS:
         return kind
     if isinstance(x, Tensor):
+        TENSORS.add(kind)
         return x._meta
     if isinstance(x, (list, tuple)):
         return (kind, *map(key_of, x))

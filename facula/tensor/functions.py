@@ -16,7 +16,7 @@ from facula.tensor import dispatch, plans
 from facula.tensor.apart import apart
 from facula.tensor.dispatch import PLAIN, Site, key_of, static_key
 from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import TENSORS, Tensor
 from facula.tensor.tracing import NUMBERS, Routine, symbols_of, trace
 
 _functions: dict = {}
@@ -76,7 +76,7 @@ def binary(site):
         kind = type(other)
         try:
             plan = rows[input._meta][
-                other._meta if kind is Tensor else kind if kind in NUMBERS else key_of(other)
+                other._meta if kind in TENSORS else kind if kind in NUMBERS else key_of(other)
             ]
         except (KeyError, AttributeError):
             return first(input, other, key_of(input), key_of(other))
@@ -93,7 +93,7 @@ def operator(site):
         kind = type(other)
         try:
             plan = rows[self._meta][
-                other._meta if kind is Tensor else kind if kind in NUMBERS else key_of(other)
+                other._meta if kind in TENSORS else kind if kind in NUMBERS else key_of(other)
             ]
         except (KeyError, AttributeError):
             if not is_operand(other):
@@ -134,7 +134,7 @@ def is_operand(x) -> bool:
 def general(site, op, out=False):
     """A function of the op's own signature, written as source."""
     space = {
-        "Tensor": Tensor,
+        "TENSORS": TENSORS,
         "key_of": key_of,
         "static_key": static_key,
         "PLAIN": PLAIN,
@@ -167,7 +167,7 @@ def general(site, op, out=False):
             keys.append(f"{n} if type({n}) in PLAIN else static_key({n})")
             continue
         slots.append(n)
-        test = f"{n}._meta if type({n}) is Tensor else "
+        test = f"{n}._meta if type({n}) in TENSORS else "
         if p.default is not p.empty:
             # The default of a number is a constant of the trace, not an input.
             test += f"'default' if {n} is default_{n} else "

@@ -227,9 +227,10 @@ class Backward:
 
     def plan(self, saved, given, cotangents):
         """(function of the saved values and the cotangents, which results are fresh)."""
-        key = tuple([g._meta for g in cotangents])
+        key = cotangents[0]._meta if len(cotangents) == 1 else tuple([g._meta for g in cotangents])
         if mode.grad is not False:
-            key = (given, key, tuple([x if type(x) in NUMBERS else x._meta for x in saved]))
+            kinds = [type(x) if type(x) in NUMBERS else x._meta for x in saved]
+            key = (given, key, tuple(kinds))
         found = self.plans.get(key)
         if found is None:
             routine, results, derivative = self.recorded.backward(given)
@@ -263,15 +264,15 @@ class ProgramNode(Node):
         if mode.grad is not False:
             saved = self._reattached(saved)
         given = recorded.given
-        for j, g in enumerate(gs):
-            if g is not None and j not in given:
-                given = tuple(range(len(gs)))
-                break
-        cotangents = [gs[j] if gs[j] is not None else back.zeros(j) for j in given]
-        if given is not recorded.given:
-            saved = self._for_all_outputs(saved, given)
-        function, fresh = back.plan(saved, given, cotangents)
-        return function(*saved, *cotangents), fresh
+        if len(gs) > 1:
+            for j, g in enumerate(gs):
+                if g is not None and j not in given:
+                    given = tuple(range(len(gs)))
+                    saved = self._for_all_outputs(saved, given)
+                    break
+            gs = [gs[j] if gs[j] is not None else back.zeros(j) for j in given]
+        function, fresh = back.plan(saved, given, gs)
+        return function(*saved, *gs), fresh
 
     def _check_versions(self, saved):
         for k, then in zip(self.back.tensors, self.versions):
@@ -379,45 +380,43 @@ class Task:
 
     def run(self):
         """Run until nothing is pending."""
-        heap, pending = self.heap, self.pending
-        while heap:
-            _, node = heappop(heap)
-            gs = pending.pop(node)
-            hooks = node.hooks
-            if hooks is not None:
-                gs = _before(node, hooks, gs)
-            if self.capture is not None:
-                for number, position in self.capture.get(id(node), ()):
-                    self.captured[position] = gs[number]
-                if node not in self.needed:
-                    continue
-            grads, fresh = self._apply(node, gs)
-            if hooks is not None and hooks.after:
-                grads = _after(hooks, grads, gs)
-            edges = node.edges
-            if not self.keep:
-                node.release()
-            for k, g in enumerate(grads):
-                if g is not None:
-                    self.send(edges[2 * k], edges[2 * k + 1], g, k < len(fresh) and fresh[k])
-        if self.leaves:
-            self._finish_leaves()
-
-    def _apply(self, node, gs):
+        heap, pending, keep, node = self.heap, self.pending, self.keep, None
         try:
-            grads, fresh = node.apply(gs)
+            while heap:
+                _, node = heappop(heap)
+                gs = pending.pop(node)
+                hooks = node.hooks
+                if hooks is not None:
+                    gs = _before(node, hooks, gs)
+                if self.capture is not None:
+                    for number, position in self.capture.get(id(node), ()):
+                        self.captured[position] = gs[number]
+                    if node not in self.needed:
+                        continue
+                grads, fresh = node.apply(gs)
+                if self.check_nan:
+                    _refuse_nan(node, grads)
+                if hooks is not None and hooks.after:
+                    grads, fresh = _after(hooks, grads, gs), ()
+                edges = node.edges
+                if not keep:
+                    node.release()
+                for k, g in enumerate(grads):
+                    if g is not None:
+                        self.send(edges[2 * k], edges[2 * k + 1], g, fresh and fresh[k])
         except Exception as error:
             _name_stack(node, error)
             raise
-        if self.check_nan:
-            for k, g in enumerate(grads):
-                if g is not None and has_nan(g):
-                    error = AutogradError(
-                        f"Function '{node.name()}' returned nan values in its {k}th output."
-                    )
-                    _name_stack(node, error)
-                    raise error
-        return grads, fresh
+        if self.leaves:
+            self._finish_leaves()
+
+
+def _refuse_nan(node, grads):
+    for k, g in enumerate(grads):
+        if g is not None and has_nan(g):
+            raise AutogradError(
+                f"Function '{node.name()}' returned nan values in its {k}th output."
+            )
 
 
 def _name_stack(node, error):

@@ -279,6 +279,10 @@ class Tensor:
         return sorted({*object.__dir__(self)})
 
 
+#: Tensor and the subclasses met so far, for a test of one look-up.
+TENSORS = {Tensor}
+
+
 def describe(x) -> str:
     """The dtype and shape, for messages."""
     return f"{x._meta.dtype.name}{list(x._meta.shape)}"
