@@ -206,7 +206,9 @@ def maximum(a, b):
     """The larger of two sizes, symbolic if it depends."""
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
-    return a if same(a, b) else _atom("max", a, b)
+    if same(a, b) or isinstance(b, int) and b == 0:  # sizes are not negative
+        return a
+    return b if isinstance(a, int) and a == 0 else _atom("max", a, b)
 
 
 def same(a, b) -> bool:

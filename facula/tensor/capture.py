@@ -202,9 +202,11 @@ class Trace:
         before = len(self.program.nodes)
         positional, named = site.arguments([*values, self.seed, offset])
         result = site.fn(*positional, **named)
+        drawn = 0
         for node in self.program.nodes[before:]:
             if node.op.name == "positions":
-                self.drawn = self.drawn + dims.product(node.params["shape"])
+                drawn = dims.maximum(drawn, dims.product(node.params["shape"]))
+        self.drawn = self.drawn + drawn
         return self._finish(site, args, result)
 
     def _finish(self, site, args, result):

@@ -24,6 +24,8 @@ from facula.tensor.tracing import Results, Routine, symbols_of
 _PLAIN = (int, float, bool, str, type(None), tuple)
 #: Captures of one function kept; beyond, it runs as it is.
 MOST_CAPTURES = 64
+#: Plans of one function kept, one per sizes of its arguments; then all are forgotten.
+MOST_PLANS = 4096
 
 
 def compile(model=None, *, fullgraph=False, dynamic=None, backend="facula", mode=None,  # noqa: A001
@@ -69,9 +71,7 @@ def _module(model, fullgraph):
 
     OptimizedModule.__name__ = "OptimizedModule"
     shell = object.__new__(OptimizedModule)
-    shell.__dict__ = model.__dict__
-    shell.__dict__.setdefault("_orig_mod_", None)
-    del shell.__dict__["_orig_mod_"]
+    shell.__dict__ = model.__dict__  # one state, whichever of the two it is reached through
     return shell
 
 
@@ -102,6 +102,8 @@ class Captured:
                 self.given_up = str(error)
                 warnings.warn(f"{error} (running uncaptured)", stacklevel=2)
                 return self.fn(*args, **kwargs)
+            if len(self.plans) >= MOST_PLANS:
+                self.plans.clear()
             self.plans[key] = plan
         return plan(leaves)
 

@@ -1,0 +1,186 @@
+"""Captured functions and modules against the same run eagerly, to the bit; guards; fallbacks."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import facula
+import facula.nn.functional as F
+from facula import nn
+from facula.tensor import engine
+from facula.tensor.capture import CaptureError
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+def both(fn, *args):
+    """The function's result, eager and captured."""
+    return fn(*args), facula.compile(fn, fullgraph=True)(*args)
+
+
+def test_pointwise_chain_is_one_kernel_with_the_same_bits():
+    def fn(x, y):
+        return (facula.sigmoid(x * y + 1.0) * facula.tanh(x) - 0.5 * x.pow(2)).exp().sum(1)
+
+    x, y = facula.randn(33, 17), facula.randn(33, 1)
+    compiled = facula.compile(fn, fullgraph=True)
+    before = engine.compiled_kernels
+    result = compiled(x, y)
+    assert engine.compiled_kernels - before <= 1
+    same(result, fn(x, y))
+
+
+def test_new_sizes_compile_nothing():
+    """Once a matmul of few rows and one of many have been met (they have kernels of their own)."""
+    compiled = facula.compile(lambda x, w: F.gelu(x @ w).softmax(-1), fullgraph=True)
+    w = facula.randn(16, 24)
+    compiled(facula.randn(5, 16), w), compiled(facula.randn(40, 16), w)
+    before = engine.compiled_kernels
+    inputs = [facula.randn(n, 16) for n in (6, 8, 33, 65)]
+    results = [compiled(x, w) for x in inputs]
+    assert engine.compiled_kernels == before
+    for x, y in zip(inputs, results):
+        same(y, F.gelu(x @ w).softmax(-1))
+
+
+def network():
+    facula.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Dropout(0.3), nn.Linear(36, 5),
+    )  # fmt: skip
+
+
+def step(model, forward):
+    facula.manual_seed(7)
+    x, t = facula.randn(6, 1, 8, 8), facula.randint(0, 5, (6,))
+    facula.manual_seed(11)
+    loss = F.cross_entropy(forward(x), t)
+    loss.backward()
+    return loss, [p.grad for p in model.parameters()], [b.clone() for b in model.buffers()]
+
+
+def test_module_with_buffers_and_dropout_trains_as_eager_does():
+    a, b = network(), network()
+    for eager, captured in zip(step(a, a), step(b, facula.compile(b, fullgraph=True))):
+        if isinstance(eager, list):
+            for x, y in zip(eager, captured):
+                same(x, y)
+        else:
+            same(eager, captured)
+
+
+def test_train_and_eval_are_different_captures():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.9))
+    compiled = facula.compile(model, fullgraph=True)
+    x = facula.ones(50, 4)
+    assert (compiled(x) == 0).any().item()
+    model.eval()
+    same(compiled(x), model(x))
+
+
+def test_plain_attributes_and_closures_are_guarded():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = 2.0
+
+        def forward(self, x):
+            return x * self.factor
+
+    model = Scale()
+    compiled = facula.compile(model, fullgraph=True)
+    x = facula.ones(3)
+    assert compiled(x).tolist() == [2.0] * 3
+    model.factor = 5.0
+    assert compiled(x).tolist() == [5.0] * 3
+
+    offset = 1
+
+    def shifted(x):
+        return x + offset
+
+    fn = facula.compile(shifted, fullgraph=True)
+    assert fn(x).tolist() == [2.0] * 3
+    offset = 10
+    assert fn(x).tolist() == [11.0] * 3
+
+
+def test_a_float_argument_is_read_at_each_call():
+    fn = facula.compile(lambda x, rate: x * rate, fullgraph=True)
+    x = facula.ones(2)
+    fn(x, 0.5)
+    before = engine.compiled_kernels
+    assert fn(x, 0.25).tolist() == [0.25, 0.25]
+    assert engine.compiled_kernels == before
+
+
+def test_a_replaced_parameter_is_seen():
+    model = nn.Linear(3, 3, bias=False)
+    compiled = facula.compile(model, fullgraph=True)
+    x = facula.randn(2, 3)
+    compiled(x)
+    model.weight = nn.Parameter(facula.zeros(3, 3))
+    assert compiled(x).tolist() == [[0.0] * 3] * 2
+
+
+def test_nested_results_and_arguments():
+    def fn(pair, table):
+        a, b = pair
+        return {"sum": a + b, "parts": [a * 2, (b, table["k"])]}
+
+    a, b = facula.randn(3), facula.randn(3)
+    eager, captured = both(fn, (a, b), {"k": 4})
+    same(eager["sum"], captured["sum"])
+    same(eager["parts"][0], captured["parts"][0])
+    assert captured["parts"][1][0] is b and captured["parts"][1][1] == 4
+
+
+def test_in_place_changes_of_local_tensors():
+    def fn(x):
+        y = x * 2
+        y += 1
+        y.relu_()
+        return y, y.sum()
+
+    for eager, captured in zip(*both(fn, facula.randn(4, 5))):
+        same(eager, captured)
+
+
+def test_second_derivatives_flow_through_a_capture():
+    fn = facula.compile(lambda x: (x.sin() * x).sum(), fullgraph=True)
+    x = facula.randn(5, dtype=facula.float64).requires_grad_()
+    (g,) = facula.autograd.grad(fn(x), x, create_graph=True)
+    (h,) = facula.autograd.grad(g.sum(), x)
+    want = 2 * x.detach().cos() - x.detach() * x.detach().sin()
+    np.testing.assert_allclose(h.numpy(), want.numpy(), rtol=1e-9)
+
+
+def test_what_cannot_be_captured_runs_uncaptured_and_says_why():
+    def fn(x):
+        return x * 2 if x.sum() > 0 else x
+
+    compiled = facula.compile(fn)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert compiled(facula.ones(3)).tolist() == [2.0] * 3
+    assert any("elements of a tensor" in str(w.message) for w in caught)
+    assert compiled(-facula.ones(3)).tolist() == [-1.0] * 3
+    with pytest.raises(CaptureError, match="elements of a tensor"):
+        facula.compile(fn, fullgraph=True)(facula.ones(3))
+
+
+def test_random_numbers_are_the_eager_ones_and_new_at_each_call():
+    fn = facula.compile(lambda x: x + facula.randn_like(x) * facula.rand(3), fullgraph=True)
+    x = facula.zeros(4, 3)
+    facula.manual_seed(5)
+    first, second = fn(x), fn(x)
+    facula.manual_seed(5)
+    want = x + facula.randn_like(x) * facula.rand(3)
+    same(first, want)
+    assert not facula.equal(first, second)
