@@ -248,3 +248,35 @@ def test_functional():
     assert (y.tolist(), t.tolist()) == ([3.0, 16.0], [18.0, 64.0])
     _, v = functional.hvp(lambda a: (a * a * a).sum(), a, b)
     assert v.tolist() == [18.0, 48.0]
+
+
+def test_backward_may_run_backward():
+    class Again(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return (x * x * x).detach()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            with ft.enable_grad():
+                inner = x.detach().requires_grad_()
+                (inner * inner * inner).backward(g)
+            return inner.grad
+
+    x = leaf(1.0, 2.0)
+    (Again.apply(x * 2.0) * 0.5).sum().backward()
+    assert x.grad.tolist() == [12.0, 48.0]
+
+
+def test_gradients_through_steps_of_gradient_descent():
+    start = leaf(0.5, 0.5)
+    x = start
+    for _ in range(3):
+        loss = ((x * ft.tensor([1.0, 2.0]) - 1.0) ** 2.0).sum()
+        (g,) = ft.grad(loss, x, create_graph=True)
+        x = x - 0.1 * g
+    x.sum().backward()
+    # Each step scales the distance to the minimum by 1 - 0.2 k^2.
+    assert start.grad.tolist() == pytest.approx([0.8**3, 0.2**3])
