@@ -145,9 +145,8 @@ class Schedule:
                 if v.node.op.name != "positions":
                     return True
                 return access(contiguous_strides(v.shape), index_map)
-            if v.node.op.kind == "movement" and v.node.op.name not in ("expand", "permute"):
-                if any(None in m for m in operand_maps(v.node, index_map)):
-                    return False
+            if _scrambles(v.node, index_map):
+                return False
             return all(walk(x, m) for x, m in zip(v.node.inputs, operand_maps(v.node, index_map)))
 
         for root in self.group.roots:
@@ -156,7 +155,8 @@ class Schedule:
                 full = tuple(ZERO if is_one(n) else d for d, n in enumerate(self.full))
                 fine = walk(root.node.inputs[0], full)
             else:
-                fine = all(
+                # Also where what is moved is a constant, and reads no memory (padded ones).
+                fine = not _scrambles(root.node, own) and all(
                     walk(x, m) for x, m in zip(root.node.inputs, operand_maps(root.node, own))
                 )
             if id(root) in self.places:
@@ -449,6 +449,13 @@ class Schedule:
         for run in runs:
             position = position * self.scope.size(run.size) + self.index[run.members[-1]]
         return position
+
+
+def _scrambles(node, index_map):
+    """Whether the place in the operand is more than a choice of the loops' indices."""
+    if node.op.kind != "movement" or node.op.name in ("expand", "permute"):
+        return False
+    return any(None in m for m in operand_maps(node, index_map))
 
 
 def _mergeable(strides, a, b, size):
