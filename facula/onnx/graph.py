@@ -17,7 +17,6 @@ TYPES = {
     D.float16: 10, D.float64: 11, D.bfloat16: 16,
 }  # fmt: skip
 BY_TYPE = {number: dtype for dtype, number in TYPES.items()}
-UINT64 = 13
 
 
 class Graph:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from facula.base import dtypes as D
 from facula.base.errors import fail
 from facula.ir import dims
 from facula.ir.dims import Dim
@@ -27,12 +28,12 @@ class Constant:
 
 
 class Sizes:
-    """Ints and symbolic sizes: an array of objects, of rank 0 or 1, int64 in ONNX."""
+    """Ints and symbolic sizes: an array of objects, of rank 0 or 1; int64 in ONNX, or bool."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "dtype")
 
-    def __init__(self, array):
-        self.array = array
+    def __init__(self, array, dtype=D.int64):
+        self.array, self.dtype = array, dtype
 
 
 def objects(values) -> np.ndarray:
@@ -105,7 +106,7 @@ FOLDS = {
     "Squeeze": lambda x, axes=None: x.reshape(()) if x.size == 1 else None,
     "Reshape": lambda x, s, allowzero=0: x.reshape([int(n) for n in s]),
     "Slice": _slice,
-    "Cast": lambda x, to: x if to in (6, 7) else None,
+    "Cast": lambda x, to: x if to == 7 else None,
     "ReduceProd": lambda x, axes=None, keepdims=1, noop_with_empty_axes=0: objects(
         [dims.product(x)]
     ).reshape((1,) if keepdims else ()),
@@ -117,7 +118,8 @@ FOLDS = {
 
 def fold(kind: str, inputs, attributes) -> Sizes | None:
     """The known result of an operator, or None where it has to be computed at run time."""
-    if kind not in FOLDS or not inputs:
+    given = [x for x in inputs if x is not None]
+    if kind not in FOLDS or not given or not all(map(_is_size, given)):
         return None
     arrays = [None if x is None else array_of(x) for x in inputs]
     if any(a is None and x is not None for a, x in zip(arrays, inputs)):
@@ -126,4 +128,10 @@ def fold(kind: str, inputs, attributes) -> Sizes | None:
     if result is None:
         return None
     array = np.asarray(result, object)
-    return Sizes(array) if array.ndim <= 1 else None
+    dtype = D.bool_ if kind == "Equal" else D.int64
+    return Sizes(array, dtype) if array.ndim <= 1 else None
+
+
+def _is_size(x) -> bool:
+    """Whether sizes may be computed from it: other dtypes wrap around, or are data."""
+    return isinstance(x, (Sizes, Constant)) and x.dtype in (D.int64, D.bool_)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from facula.base import dtypes as D
-from facula.onnx.graph import UINT64
 from facula.onnx.table import maps
 
 #: Primitives that are one operator, in floating point.
@@ -163,9 +162,8 @@ def _integer_power(g, node, a, b):
 
 @maps("shl", "shr")
 def _shift(g, node, a, b):
-    """By a power of two; ONNX shifts unsigned integers only."""
-    one = g.op("Cast", g.constant(1, D.int64), to=UINT64)
-    power = g.op("BitShift", one, g.op("Cast", b, to=UINT64), direction="LEFT")
+    """By a power of two, which are exact; ONNX shifts unsigned integers only."""
+    power = g.op("Pow", g.constant(2, D.int64), g.cast(b, D.int64))
     power = g.cast(power, dtype_of(node))
     if node.op.name == "shl":
         return g.op("Mul", a, power)

@@ -161,6 +161,8 @@ class _Reader:
     def tensor(self, x) -> Value:
         """A value of the graph as a value of the Program."""
         if isinstance(x, Sizes):
+            if x.dtype is D.bool_:
+                return self.tensor(Constant(x.array.astype(bool), D.bool_, "constant"))
             if x.array.ndim == 0:
                 return size_value(x.array.item(), D.int64)
             if not len(x.array):
