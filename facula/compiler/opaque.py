@@ -52,9 +52,14 @@ _matmul_kernel = functools.lru_cache(maxsize=None)(matmul.build)
 def _matmul(node, operands, results, temp):
     a, b = operands
     (c,) = results
-    batch, m, k = node.inputs[0].shape
-    n = node.inputs[1].shape[2]
-    sizes = (batch, m, n, k, *a.strides, *b.strides, *c.strides[:2])
+    *batch, m, k = node.inputs[0].shape
+    n = node.inputs[1].shape[-1]
+    inner, steps = (batch[1], [p.strides[1] for p in (a, b, c)]) if len(batch) > 1 else (1, [0] * 3)
+    sizes = (
+        *(dims.product(batch), m, n, k),
+        *(a.strides[0], *a.strides[-2:], b.strides[0], *b.strides[-2:]),
+        *(c.strides[0], c.strides[-2], inner, *steps),
+    )
     bindings = {name: ("size", size) for name, size in zip(matmul.SIZES, sizes)}
     bindings.update(a=C.memory(a), b=C.memory(b), c=C.memory(c))
 

@@ -62,7 +62,9 @@ class _Writer:
 
     def turned(self, a, b, like):
         """``transpose(b) @ transpose(a)`` in the shape of ``like``."""
-        a, b = (self._of(permute_, v, order=(0, 2, 1)) for v in (a, b))
+        n = a.ndim
+        order = (*range(n - 2), n - 1, n - 2)
+        a, b = (self._of(permute_, v, order=order) for v in (a, b))
         return self._of(reshape_, self._of(matmul_, b, a), shape=tuple(like.shape))
 
     def _of(self, op, *operands, **params):

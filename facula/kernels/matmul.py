@@ -30,8 +30,12 @@ from facula.ir import loops as L
 from facula.kernels import tiles
 from facula.kernels.tiles import K_BLOCK, Source
 
-#: Names of the size parameters, in order: strides are in elements, "abs" is a's batch stride.
-SIZES = ("batch", "m", "n", "k", "abs", "ars", "acs", "bbs", "brs", "bcs", "cbs", "crs")
+#: Names of the size parameters, in order: strides are in elements, "abs" is a's batch stride. A
+#: batch may have two dimensions: "inner" is the size of the second, "abi" a's stride of it.
+SIZES = (
+    *("batch", "m", "n", "k", "abs", "ars", "acs", "bbs", "brs", "bcs", "cbs", "crs"),
+    *("inner", "abi", "bbi", "cbi"),
+)
 #: Parameters that say how the work is cut, which change no bit of the result.
 CUTS = ("row_cut", "column_cut")
 #: Rows of a and columns of b that the variant ``rows`` packs at a time.
@@ -106,8 +110,8 @@ class _Product:
         self.batch, self.depth = size["batch"], size["k"]
         self.m, self.n, self.row_stride = size["m"], size["n"], size["crs"]
         self.size = size
-        left = a, size["abs"], size["ars"], size["acs"], form.a_unit
-        right = b, size["bbs"], size["bcs"], size["brs"], form.b_unit
+        left = a, ("abs", "abi"), size["ars"], size["acs"], form.a_unit
+        right = b, ("bbs", "bbi"), size["bcs"], size["brs"], form.b_unit
         if form.swapped:
             left, right, self.m, self.n = right, left, self.n, self.m
         self.left, self.right = left, right
@@ -132,17 +136,23 @@ class _Product:
 
     def source(self, operand, batch) -> Source:
         """The left operand with x = m, or the right one with x = n."""
-        buffer, batch_stride, x_stride, k_stride, unit = operand
+        buffer, batch_strides, x_stride, k_stride, unit = operand
         limit = self.m if operand is self.left else self.n
         unit = unit if unit in (None, "k") else "x"
-        return Source(buffer, batch * batch_stride, x_stride, k_stride, limit, unit)
+        return Source(buffer, self.start(batch, batch_strides), x_stride, k_stride, limit, unit)
+
+    def start(self, batch, strides):
+        """Where a matrix of the batch begins, by the names of the batch's two strides."""
+        outer, inner = (self.size[name] for name in strides)
+        count = self.size["inner"]
+        return (batch // count) * outer + (batch % count) * inner
 
     # Where sums go
 
     def place(self, buffer, batch, m, n):
         if buffer is self.partial and buffer is not self.c:
             return (batch * self.m + m) * self.n + n
-        return batch * self.size["cbs"] + m * self.row_stride + n
+        return self.start(batch, ("cbs", "cbi")) + m * self.row_stride + n
 
     def store(self, value, batch, m, n, first: bool, last: bool):
         """Put away the sum over one block of k of element (m, n)."""

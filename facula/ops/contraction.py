@@ -11,11 +11,11 @@ from facula.ops.registry import F, Primitive, op
 
 
 def _matmul_infer(a, b):
-    if not (a.ndim == b.ndim == 3):
+    if not (a.ndim == b.ndim and a.ndim in (3, 4)):
         fail(
             ShapeError,
             "matmul",
-            f"expected [batch, m, k] and [batch, k, n], got {a.shape}, {b.shape}",
+            f"expected [*batch, m, k] and [*batch, k, n], got {a.shape}, {b.shape}",
         )
     if a.dtype is not b.dtype:
         fail(
@@ -23,7 +23,7 @@ def _matmul_infer(a, b):
             "matmul",
             f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}",
         )
-    return [(a.dtype, (a.shape[0], a.shape[1], b.shape[2]))]
+    return [(a.dtype, (*a.shape[:-1], b.shape[-1]))]
 
 
 def swapped(x: Value) -> Value:
@@ -32,7 +32,8 @@ def swapped(x: Value) -> Value:
     return permute_(x, order=order)
 
 
-#: ``[batch, m, k] @ [batch, k, n]``; sums run in the order of k, in blocks of 512.
+#: ``[*batch, m, k] @ [*batch, k, n]`` with one or two batch dimensions; sums run in the order of
+#: k, in blocks of 512.
 matmul_ = Primitive(
     "matmul",
     "opaque",
@@ -97,10 +98,11 @@ def _batched(a, b):
         y = matmul_(rows, F.reshape(b, (1, k, n)))
         return F.reshape(y, (*batch, m, n))
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2], name="matmul")
-    count = sizes.product(batch)
-    a3 = F.reshape(expand_to(a, (*batch, m, k)), (count, m, k))
-    b3 = F.reshape(expand_to(b, (*batch, k, n)), (count, k, n))
-    return F.reshape(matmul_(a3, b3), (*batch, m, n))
+    # The kernel takes two batch dimensions by strides: heads split off and swapped need no copy.
+    joined = batch if len(batch) <= 2 else (sizes.product(batch[:-1]), batch[-1])
+    a = F.reshape(expand_to(a, (*batch, m, k)), (*joined, m, k))
+    b = F.reshape(expand_to(b, (*batch, k, n)), (*joined, k, n))
+    return F.reshape(matmul_(a, b), (*batch, m, n))
 
 
 def _need_rank(name, x, rank, which):

@@ -44,7 +44,7 @@ def product(a, b, d, choice, c=None, **extra):
         c = guarded(np.full(batch * m * n, 0x55, storage(d))).reshape(batch, m, n)
     steps = [x // a.itemsize for x in (*a.strides, *b.strides)]
     c_steps = [x // c.itemsize for x in c.strides]
-    sizes = dict(zip(matmul.SIZES, (batch, m, n, k, *steps, *c_steps)))
+    sizes = dict(zip(matmul.SIZES, (batch, m, n, k, *steps, *c_steps[:2], 1, 0, 0, 0)))
     cuts = {"row_cut": choice.row_cut, "column_cut": choice.column_cut}
     epilogue, out = extra.pop("epilogue", None), extra.pop("out", None)
     kernel = matmul.build(choice.form, epilogue, out)
@@ -167,6 +167,25 @@ def test_strides_of_any_size_and_broadcast_batches():
     b = wide[:, ::2, ::3]
     got = product(wide[:, :, :20], b, D.float32, chosen(wide[:, :, :20], b, D.float32, WIDTHS[-1]))
     assert close(got, wide[:, :, :20], b, D.float32)
+
+
+def test_batches_of_two_dimensions():
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((2, 20, 3, 16)).astype(np.float32)
+    a, b = x.transpose(0, 2, 1, 3), x.transpose(0, 2, 3, 1)
+    for d_width in WIDTHS:
+        choice = matmul.choose(
+            D.float32, 6, 20, 20, 16, (48, 1), (1, 48), vector_bytes=d_width, threads=1
+        )
+        c = guarded(np.zeros(6 * 400, np.float32)).reshape(2, 3, 20, 20)
+        sizes = (6, 20, 20, 16, 960, 48, 1, 960, 1, 48, 1200, 20, 3, 16, 16, 400)
+        arguments = dict(
+            zip(matmul.SIZES, sizes), row_cut=choice.row_cut, column_cut=choice.column_cut
+        )
+        assert (
+            Call(matmul.build(choice.form), {"a": a, "b": b, "c": c, **arguments}, d_width)() == 0
+        )
+        np.testing.assert_allclose(c, np.matmul(a, b), rtol=1e-4, atol=1e-4)
 
 
 def test_rows_of_the_result_may_lie_apart():
