@@ -521,8 +521,9 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
         m, n, a_strides, b_strides = n, m, b_strides[::-1], a_strides[::-1]
     a_unit = _unit(a_strides, (m, k), "mk")
     b_unit = _unit(b_strides, (k, n), "kn")
-    shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
-    variant, height = _variant(batch, m, n, k, b_unit, vector_bytes)
+    total = tiles.accumulator(d)
+    shape = tiles.shape_for(vector_bytes, total)
+    variant, height = _variant(batch, m, n, k, b_unit, total is not d, vector_bytes)
     if swapped:
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
@@ -531,15 +532,18 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
     return Choice(form, rows, columns)
 
 
-def _variant(batch, m, n, k, b_unit, vector_bytes):
+def _variant(batch, m, n, k, b_unit, narrow, vector_bytes):
     """The variant and the height of its tile, from measurements."""
     heights = (1, 2, 4, 8) if vector_bytes == 64 else (1, 2, 4, 6)
     height = next((h for h in heights if m <= h), heights[-1])
     if b_unit == "k" and m <= heights[-1]:
         return "turned", height
     # Masked loads, which the last columns need, are single instructions from AVX2 on.
-    if b_unit == "n" and vector_bytes >= 32 and (m <= 256 or max(m, n, k) <= 384):
-        return "direct" if m <= height else "copied", height
+    if b_unit == "n" and vector_bytes >= 32 and m <= height:
+        return "direct", height
+    # What must be widened is better widened once, when it is packed.
+    if b_unit == "n" and vector_bytes >= 32 and not narrow and (m <= 256 or max(m, n, k) <= 384):
+        return "copied", height
     return "grid" if m <= 192 or batch > 1 and max(m, n) <= 512 else "rows", 0
 
 
