@@ -113,7 +113,8 @@ def _meta_of(name, given, dtype):
              "larger than any address space")  # fmt: skip
     own = contiguous(shape, dtype)
     # A captured function must not find here what would give it memory instead of a trace.
-    if capture.trace is None and all(type(n) is int for n in given):
+    plain = given[0] if len(given) == 1 and isinstance(given[0], tuple) else given
+    if capture.trace is None and all(type(n) is int for n in plain):
         if len(_metas) >= _MAX_METAS:
             _metas.clear()
         _metas[given, dtype] = own
@@ -214,6 +215,9 @@ def _like(x, dtype, device, memory_format, name) -> Tensor:
     dtype = own.dtype if dtype is None else element_type(dtype)
     if capture.trace is not None:
         return capture.trace.fresh(own.shape, dtype)
+    if own.contiguous and dtype is own.dtype:
+        block = storage.allocate(own.nbytes)
+        return wrap(own.with_grad(False), block.ptr, block)
     strides = None
     if not own.contiguous and str(memory_format or "preserve").endswith("preserve"):
         strides = dense_strides(own)

@@ -96,6 +96,10 @@ def _of_array(data, dtype):
     import numpy
 
     a = numpy.asarray(data)
+    if a.flags.c_contiguous and a.dtype.kind in "biuf" and (dtype is None or a.dtype == dtype.name):
+        x = memory_for("tensor", a.shape, D.from_numpy(a.dtype) if dtype is None else dtype)
+        ctypes.memmove(x._ptr, a.__array_interface__["data"][0], a.nbytes)
+        return x
     if not a.flags.writeable or any(s < 0 for s in a.strides):
         a = a.copy()
     x = from_numpy(a)

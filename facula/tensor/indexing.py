@@ -17,17 +17,18 @@ from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops import OPS
 from facula.ops.movement import reshape_, slice_
-from facula.ops.promote import broadcast_shapes
 from facula.tensor.dispatch import capture, table
-from facula.tensor.functions import fit, function_of
+from facula.tensor.functions import function_of
 from facula.tensor.meta import meta
+from facula.tensor.positions import nonzero_tuple, true_positions
 from facula.tensor.tensor import Tensor, need_tensor
 from facula.tensor.views import View
 
 #: (meta, subscript) -> View.
 _known = table()
 _MAX_KNOWN = 50_000
-_pick_along = OPS["pick_along"]
+_pick_along, _pick, _place = OPS["pick_along"], OPS["pick"], OPS["place"]
+_NUMBERS = frozenset({bool, int, float})
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
@@ -90,7 +91,7 @@ def getitem(self, index):
     elif kind is tuple:
         key = _key(self._meta, index)
         if key is None:
-            return _advanced(self, index)
+            return _by_tensors(self, index)
     elif index is None or index is Ellipsis:
         key = (self._meta, (index,))
     elif kind is Tensor and index._meta.dtype is D.int64 and index._meta.ndim and self._meta.ndim:
@@ -105,6 +106,76 @@ def getitem(self, index):
     except (KeyError, TypeError):
         return _first(self, key, index)
     return view(self)
+
+
+class _Recipe:
+    """How subscripts are done among which there are int64 tensors.
+
+    Attributes:
+        view: the View of the other subscripts, or None.
+        places: where in the subscript the tensors are.
+        dims: of the view, that they select from.
+        order, back: permutations before and after, or None.
+    """
+
+    __slots__ = ("view", "places", "dims", "order", "back")
+
+    def __call__(self, x, index):
+        if self.view is not None:
+            x = self.view(x)
+        if len(self.places) == 1:
+            return function_of(_pick_along)(x, index[self.places[0]], self.dims[0])
+        if self.order is not None:
+            x = x.permute(self.order)
+        y = function_of(_pick)(x, tuple([index[p] for p in self.places]))
+        return y if self.back is None else y.permute(self.back)
+
+
+def _by_tensors(self, index):
+    """``self[index]`` for a tuple with tensors, by a recipe if these are int64."""
+    parts, tensors = [self._meta], False
+    for i in index:
+        kind = type(i)
+        if kind is Tensor and i._meta.dtype is D.int64 and i._meta.ndim:
+            parts.append(i._meta)
+            tensors = True
+        elif kind is slice:
+            parts.append((i.start, i.stop, i.step))
+        elif kind is int or i is None or i is Ellipsis:
+            parts.append((i,))
+        else:
+            return _advanced(self, index)
+    key = tuple(parts)
+    try:
+        recipe = _known.get(key)
+    except TypeError:
+        recipe = None
+    if recipe is None:
+        if not tensors or capture.trace is not None:
+            return _advanced(self, index)
+        recipe = _known[key] = _recipe(self, index)
+    try:
+        return recipe(self, index)
+    except IndexRangeError:
+        return _advanced(self, index)  # Which names the subscript.
+
+
+def _recipe(self, index):
+    s = Selection(self, index)
+    s.resolve()
+    recipe = _Recipe()
+    basic = [slice(None) if isinstance(i, Tensor) else i for i in index]
+    recipe.view = None if s.view is self else view_of(self._meta, basic)
+    recipe.places = [k for k, i in enumerate(index) if isinstance(i, Tensor)]
+    recipe.dims = s.dims
+    order = s.order()
+    recipe.order = None if order == tuple(range(s.view.ndim)) else order
+    n = max(i.ndim for i in s.indices)
+    total, first = n + s.view.ndim - len(s.dims), s.dims[0]
+    recipe.back = None
+    if s.together and first:
+        recipe.back = [*range(n, n + first), *range(n), *range(n + first, total)]
+    return recipe
 
 
 def _key(own, index):
@@ -351,6 +422,11 @@ def _advanced(self, index):
     s = Selection(self, index)
     if not s.indices:
         return s.view
+    if s.mask is not None and s.mask[1].ndim and capture.trace is None:
+        dim, mask = s.mask
+        found = true_positions(mask.detach().reshape(-1))
+        flat = s.view.flatten(dim, dim + mask.ndim - 1) if mask.ndim > 1 else s.view
+        return function_of(_pick_along)(flat, found, dim)
     s.resolve()
     try:
         if len(s.indices) == 1:
@@ -394,6 +470,17 @@ def setitem(self, index, value):
             return
         _write(getitem(self, index), value)
         return
+    if len(parts) == 1 and type(parts[0]) is Tensor and type(value) in _NUMBERS:
+        only = parts[0]
+        if only._meta.dtype is D.bool_ and only._meta.shape == self._meta.shape and only._meta.ndim:
+            _masked_fill(self, only, value)
+            return
+        if only._meta.dtype is D.int64 and only._meta.ndim and self._meta.ndim:
+            try:
+                function_of(_place, "self")(self, parts, value, False)
+                return
+            except IndexRangeError:
+                pass  # Found again, and named, below.
     s = Selection(self, parts)
     if not s.indices:
         _write(s.view, value)
@@ -504,93 +591,7 @@ def index_put(input, indices, values, accumulate=False):  # noqa: A002
     return index_put_(input.clone(), indices, values, accumulate)
 
 
-# Positions of what is true -----------------------------------------------------------------------
-
-
-def into(name, out, y):
-    """``out`` with the elements of ``y``, resized to its shape; the dtypes must agree."""
-    if out.dtype is not y.dtype:
-        fail(ShapeError, name, f"Expected out tensor to have dtype {y.dtype}, but got {out.dtype} "
-             "instead")  # fmt: skip
-    fit(name, out, y.shape)
-    return out.copy_(y)
-
-
-def nonzero_tuple(x) -> tuple:
-    """The positions of the nonzero elements: one int64 vector a dimension."""
-    return tuple(nonzero(x).unbind(1)) if x.ndim else (nonzero(x.reshape(1))[:, 0],)
-
-
-def nonzero(input, *, out=None, as_tuple=False):  # noqa: A002
-    """[n, ndim]: the positions of the ``n`` nonzero elements, in row-major order.
-
-    A first pass counts, a second writes: the size of the result is data.
-    """
-    need_tensor("nonzero", input)
-    if as_tuple:
-        return nonzero_tuple(input)
-    x = input.detach()
-    found = _true_positions(x.reshape(-1) if x.ndim != 1 else x)
-    if x.ndim == 0:
-        found = found.new_empty(found.shape[0], 0)
-    elif x.ndim == 1:
-        found = found.reshape(-1, 1)
-    elif found.shape[0] == 0:
-        found = x.new_empty(0, x.ndim, dtype=D.int64)
-    else:
-        found = function_of(OPS["unravel"])(found, x)
-    return found if out is None else into("nonzero", out, found)
-
-
-def _true_positions(flat):
-    mask = flat if flat.dtype is D.bool_ else flat != 0
-    if mask.numel() == 0:
-        return mask.new_empty(0, dtype=D.int64)
-    places = mask.cumsum(0)
-    count = places[-1].item()
-    found = mask.new_empty(count + 1, dtype=D.int64)
-    function_of(OPS["compact"], "self")(found, mask, places)
-    return found[:count]
-
-
-def argwhere(input):  # noqa: A002
-    """[n, ndim]: the positions of the nonzero elements, in row-major order."""
-    return nonzero(input)
-
-
-def count_nonzero(input, dim=None):  # noqa: A002
-    """How many elements are nonzero, over ``dim``."""
-    return (input != 0).sum(dim)
-
-
-def where(condition, input=None, other=None, *, out=None):  # noqa: A002
-    """``input`` where ``condition`` is true, else ``other``; alone, the positions of true ones."""
-    if input is None and other is None:
-        return nonzero_tuple(condition)
-    y = function_of(OPS["where"])(condition, input, other)
-    return y if out is None else into("where", out, y)
-
-
-def where_method(self, condition, other):
-    """``self`` where ``condition`` is true, else ``other``."""
-    return function_of(OPS["where"])(condition, self, other)
-
-
-def masked_select(input, mask, *, out=None):  # noqa: A002
-    """The elements of ``input`` where ``mask`` is true, as a vector; the two broadcast."""
-    need_tensor("masked_select", input)
-    if not isinstance(mask, Tensor) or mask.dtype is not D.bool_:
-        fail(ShapeError, "masked_select", "expected BoolTensor for mask")
-    shape = broadcast_shapes(input.shape, mask.shape, name="masked_select")
-    y = getitem(input.expand(shape), mask.expand(shape))
-    return y if out is None else into("masked_select", out, y)
-
-
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
 Tensor.index_put_, Tensor.index_put = index_put_, index_put
-Tensor.nonzero, Tensor.argwhere, Tensor.count_nonzero = nonzero, argwhere, count_nonzero
-Tensor.masked_select, Tensor.where = masked_select, where_method
 
-__all__ = [
-    "argwhere", "count_nonzero", "index_put", "index_put_", "masked_select", "nonzero", "where",
-]  # fmt: skip
+__all__ = ["index_put", "index_put_"]

@@ -18,6 +18,10 @@ from facula.tensor.tensor import Tensor, wrap
 # NumPy -------------------------------------------------------------------------------------------
 
 
+#: NumPy's dtypes met so far that tensors have.
+_plain_dtypes: dict = {}
+
+
 def from_numpy(ndarray) -> Tensor:
     """A tensor over the memory of an array; a change of one is a change of both.
 
@@ -28,6 +32,12 @@ def from_numpy(ndarray) -> Tensor:
     if not hasattr(ndarray, "__array_interface__"):
         fail(ArgumentTypeError, "from_numpy", f"expected np.ndarray (got {type(ndarray).__name__})")
     a = ndarray
+    dtype = _plain_dtypes.get(a.dtype)
+    flags = a.flags
+    if dtype is not None and flags.c_contiguous and flags.writeable:
+        own = contiguous(a.shape, dtype)
+        block = storage.wrap(a.__array_interface__["data"][0], own.nbytes, a)
+        return wrap(own, block.ptr, block)
     if a.dtype.kind == "c":
         fail(UnsupportedError, "from_numpy", "complex numbers are not supported",
              "use .real and .imag")  # fmt: skip
@@ -36,7 +46,7 @@ def from_numpy(ndarray) -> Tensor:
             "given numpy array has byte order different from the native byte order. Conversion "
             "between byte orders is currently not supported."
         )
-    dtype = D.from_numpy(a.dtype)
+    dtype = _plain_dtypes[a.dtype] = D.from_numpy(a.dtype)
     size = dtype.itemsize
     if any(s < 0 for s in a.strides):
         raise ValueError(

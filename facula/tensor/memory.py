@@ -82,7 +82,8 @@ def tolist(x):
     """The elements as nested lists; of a 0-dim tensor, the number."""
     if x._meta.ndim == 0:
         return read(x._ptr, x._meta.dtype)
-    x = x.detach().contiguous()
+    if not x._meta.contiguous:
+        x = x.detach().contiguous()
     flat = decoded(ctypes.string_at(x._ptr, x._meta.nbytes), x._meta.dtype)
     for n in reversed(x._meta.shape[1:]):
         outer = len(flat) // n if n else x._meta.shape[:-1].numel()

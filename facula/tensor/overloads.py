@@ -8,8 +8,8 @@ from facula.ops import OPS, promote, results
 from facula.tensor.creation import arange, linspace
 from facula.tensor.functions import function_of
 from facula.tensor.grad_mode import no_grad
-from facula.tensor.indexing import nonzero
 from facula.tensor.meta import Size
+from facula.tensor.positions import nonzero
 from facula.tensor.tensor import Tensor, need_tensor
 
 
