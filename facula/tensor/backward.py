@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from facula.tensor import plans, tape
+from facula.tensor.extras import Otherwise
 from facula.tensor.grad_mode import mode
-from facula.tensor.tape import Backward, with_extras
+from facula.tensor.tape import Backward
 from facula.tensor.tracing import NUMBERS
 
 
@@ -67,11 +68,8 @@ def _recorded(call, variant):
     bound = plans.bind(variant.routine, call.symbols, call.metas, variant.requires)
     back = Backward(call.name, variant, call.symbols, call.metas, backward_plan)
 
-    def other(state, *now):
-        """The call with recording off, or with extras."""
-        if state is not False:
-            return with_extras(state, plan, now)
-        return _plain(call)[0](*now)
-
-    plan = plans.recorded(bound, call.slots, call.data, call.results, variant, other, back, tape)
-    return plan
+    other = Otherwise(lambda: _plain(call)[0])
+    other.recorded = plans.recorded(
+        bound, call.slots, call.data, call.results, variant, other, back, tape
+    )
+    return other.recorded

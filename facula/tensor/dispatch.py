@@ -23,8 +23,9 @@ from facula.runtime import random
 from facula.tensor import plans, tape, views
 from facula.tensor.apart import apart
 from facula.tensor.backward import backward_plan
+from facula.tensor.extras import Otherwise
 from facula.tensor.grad_mode import mode
-from facula.tensor.tape import Backward, with_extras
+from facula.tensor.tape import Backward
 from facula.tensor.tensor import TENSORS, Tensor
 from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 
@@ -371,9 +372,9 @@ class Site:
             if found is not None:
                 return found
         if self.random:
-            return self._random_plan(s, args, recording)
+            return self._random_plan(s, args[-1], recording)
         routine, results = self.routine(s)
-        return make_plan(self, s, routine, results, recording, args)
+        return make_plan(self, s, routine, results, recording)
 
     def routine(self, s):
         """The Routine and Results for sorted arguments: found, or traced now."""
@@ -391,14 +392,14 @@ class Site:
         entries.append((Routine(program, into), results))
         return entries[-1]
 
-    def _random_plan(self, s, args, recording):
+    def _random_plan(self, s, generator, recording):
         """The plan of a random op: takes (seed, offset) from the generator at each call."""
-        generator = args[-1] if args[-1] is not None else random.default_generator
+        generator = random.default_generator if generator is None else generator
         s.data += [1, 1]
         s.key += [int, int]
         s.expressions += ["r0", "r1"]
         routine, results = self.routine(s)
-        inner = make_plan(self, s, routine, results, recording, args)
+        inner = make_plan(self, s, routine, results, recording)
         symbols, drawn = s.symbols, 0
         for node in routine.program.nodes:
             if node.op.name == "positions":
@@ -411,23 +412,27 @@ def signed(*words):
     return [w - (1 << 64) if w >> 63 else w for w in words]
 
 
-def make_plan(site, s, routine, results, recording=True, args=None):
+def make_plan(site, s, routine, results, recording=True):
     """The plan for a routine and data, recorded if an input wants gradients."""
     metas = [None if type(x) in NUMBERS else x._meta for x in s.data]
-    symbols = s.symbols
     slots = [f"s{k}" for k in range(len(site.slots))] + ["r0", "r1"] * site.random
     wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
-    if recording and wrt:
-        variant = routine.record(wrt, symbols)
-        if variant.given:
-            return _recorded_plan(site, s, variant, results, metas, symbols, slots, args)
-    change = None
-    if site.into:
-        change = _change(site, metas, recording and metas[0].requires_grad, False)
-    bound = plans.bind(routine, symbols, metas)
-    plan = plans.plain(bound, slots, s.expressions, results, change)
-    if recording and wrt and not site.into and _is_flat(routine.program):
-        return _flat_plan(plan, slots, [s.expressions[i] for i in wrt])
+    symbols, names = s.symbols, s.expressions
+
+    def plain(forgets=False):
+        """The plan that records nothing; it is made for metas, not for these tensors."""
+        change = _change(site, metas, forgets, False) if site.into else None
+        bound = plans.bind(routine, symbols, metas)
+        return plans.plain(bound, slots, names, results, change)
+
+    if not recording or not wrt:
+        return plain()
+    variant = routine.record(wrt, symbols)
+    if variant.given:
+        return _recorded_plan(site, variant, results, metas, symbols, slots, names, plain)
+    plan = plain(forgets=metas[0] is not None and metas[0].requires_grad)
+    if not site.into and _is_flat(routine.program):
+        return _flat_plan(plan, slots, [names[i] for i in wrt])
     return plan
 
 
@@ -456,29 +461,15 @@ def _flat_plan(plan, slots, wanted):
     return flat
 
 
-def _recorded_plan(site, s, variant, results, metas, symbols, slots, args):
+def _recorded_plan(site, variant, results, metas, symbols, slots, names, plain):
     bound = plans.bind(variant.routine, symbols, metas, variant.requires)
     back = Backward(site.name, variant, symbols, metas, backward_plan)
-    cell: list = [None, None]
-    # The tensors at hand must not live as long as the plan.
-    constants = [None if i in site.slots else a for i, a in enumerate(args)]
-
-    def other(state, *now):
-        """The call with recording off, or with extras."""
-        if state is not False:
-            return with_extras(state, cell[1], now)
-        if cell[0] is None:
-            given = list(constants)
-            for i, a in zip(site.slots, now):
-                given[i] = a
-            cell[0] = site.plan(given, recording=False)
-        return cell[0](*now)
-
     change = _change(site, metas, False, True) if site.into else None
-    cell[1] = plans.recorded(
-        bound, slots, s.expressions, results, variant, other, back, tape, change
+    other = Otherwise(plain)
+    other.recorded = plans.recorded(
+        bound, slots, names, results, variant, other, back, tape, change
     )
-    return cell[1]
+    return other.recorded
 
 
 # In place -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import functools
 from facula.base.errors import AutogradError, fail
 from facula.ops import F
 from facula.tensor import plans, tape
+from facula.tensor.extras import apply_extras
 from facula.tensor.grad_mode import mode, no_grad
 from facula.tensor.tape import Node
 from facula.tensor.tensor import Tensor
@@ -229,7 +230,7 @@ def _attached(ctx, args, values, edges):
         results.append(v)
     _keep(ctx, values, results)
     if mode.grad is not True:
-        tape.apply_extras(mode.grad, ctx)
+        apply_extras(mode.grad, ctx)
     return results
 
 

@@ -266,7 +266,7 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
 
     Args:
         variant: the :class:`tracing.Recorded` whose forward is bound.
-        other: ``(state, *slots)``, called where ``mode.grad`` is not simply True.
+        other: what to do where ``mode.grad`` is not simply True.
         back: the :class:`tape.Backward` that nodes refer to.
         tape: the module of that name.
         change: how the first input is changed in place, if it is.
@@ -282,7 +282,8 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
         "share": share(),
         "cls": results.container,
         "mode": tape.mode,
-        "other": other,
+        "quiet": other.quiet,
+        "loud": other.loud,
         "new": object.__new__,
         "Node": tape.ProgramNode,
         "back": back,
@@ -310,7 +311,7 @@ def _recorded_body(bound, slots, data, results, variant, back, change):
     body = [
         "state = mode.grad",
         "if state is not True:",
-        f"    return other(state, {', '.join(slots)})",
+        f"    return (quiet[0] if state is False else loud)({', '.join(slots)})",
         *before,
         "node = new(Node)",
         "node.edges = " + _tuple(edges),

@@ -8,15 +8,13 @@ producer, so all cotangents of a node have arrived when its turn comes. Nothing 
 
 from __future__ import annotations
 
-import os
 import threading
-import traceback
 import weakref
 from heapq import heappop, heappush
 
 from facula.base.errors import AutogradError, fail
 from facula.tensor import plans
-from facula.tensor.grad_mode import Recording, mode
+from facula.tensor.grad_mode import mode
 from facula.tensor.meta import contiguous
 from facula.tensor.tensor import Tensor, wrap
 from facula.tensor.tracing import NUMBERS, concrete
@@ -534,49 +532,6 @@ def start(node, edges, saved=(), versions=()):
     node.edges, node.saved, node.versions = edges, saved, versions
     node.order, node.hooks = plans.next_order(), None
     return node
-
-
-def apply_extras(state, node) -> None:
-    """What a :class:`grad_mode.Recording` asks for, done to a new node."""
-    if state.anomaly:
-        lines = traceback.format_list(_outside(traceback.extract_stack()))
-        node.need_hooks().stack = "".join(lines)
-    if state.hooks is not None and node.saved:
-        recording, mode.grad = mode.grad, False
-        try:
-            node.saved = Packed(node.saved, *state.hooks)
-        finally:
-            mode.grad = recording
-        node.versions = ()
-
-
-def with_extras(state: Recording, plan, now):
-    """Run a recorded plan, then do to its node what the recording asks for."""
-    mode.grad = True
-    try:
-        result = plan(*now)
-    finally:
-        mode.grad = state
-    first = next(
-        (
-            x
-            for x in (result if isinstance(result, (tuple, list)) else [result])
-            if isinstance(x, Tensor) and x._grad_fn is not None
-        ),
-        None,
-    )
-    if first is not None:
-        apply_extras(state, first._grad_fn)
-    return result
-
-
-def _outside(stack):
-    """The frames of a stack up to the call into this package."""
-    frames = [f for f in stack if not f.filename.startswith((_HERE, plans.SOURCE))]
-    return frames or stack
-
-
-_HERE = os.path.dirname(__file__)
 
 
 def hook_tensor(x, hook) -> Handle:

@@ -280,3 +280,16 @@ def test_gradients_through_steps_of_gradient_descent():
     x.sum().backward()
     # Each step scales the distance to the minimum by 1 - 0.2 k^2.
     assert start.grad.tolist() == pytest.approx([0.8**3, 0.2**3])
+
+
+def test_random_ops_record_and_do_not_alike():
+    drop = function_of(OPS["dropout_train"])
+    x = ft.tensor([1.0] * 32, requires_grad=True)
+    y = drop(x, 0.5)
+    assert y.requires_grad
+    with ft.no_grad():
+        z = drop(x, 0.5)
+        assert drop(x, 0.5).tolist() != z.tolist()
+    assert not z.requires_grad and set(z.tolist()) == {0.0, 2.0}
+    y.sum().backward()
+    assert x.grad.tolist() == y.tolist()
