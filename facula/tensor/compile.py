@@ -301,4 +301,4 @@ class _Site(dispatch.Site):
         s.expressions = [f"s{k}" for k in range(len(args))]
         s.counted, s.symbols = len(args), symbols_of(args)
         routine, results = self.made
-        return dispatch.make_plan(self, s, routine, results, recording, args)
+        return dispatch.make_plan(self, s, routine, results, recording)
