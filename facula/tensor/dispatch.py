@@ -139,7 +139,8 @@ def static_key(x):
     if kind in PLAIN:
         return x
     if kind is float:
-        return (float, repr(x))
+        # Zeros of both signs are equal, and a NaN is not: their text tells them apart.
+        return (float, x) if x and x == x else (float, repr(x))
     if isinstance(x, (list, tuple)):
         return tuple(map(static_key, x))
     if isinstance(x, Tensor):
