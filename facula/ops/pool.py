@@ -309,11 +309,25 @@ def _adaptive(name, rank, input, output_size, reduce):
         elif n % m == 0:
             input = reduce(F.unflatten(input, at, (m, n // m)), at + 1, False)
         else:
-            n = int(n)
-            bounds = [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
-            cells = [reduce(F.narrow(input, at, a, b - a), at, True) for a, b in bounds]
-            input = F.cat(cells, at)
+            input = _uneven(input, at, m, reduce)
     return input
+
+
+def _uneven(input, at, m, reduce):
+    """Reduce ``m`` cells along ``at`` whose widths differ: each as wide as the widest, masked."""
+    n = int(input.shape[at])
+    width = min(n, -(-n // m) + 1)
+    cell = F.reshape(positions(shape=(m,)), (m, 1))
+    start, end = F.floor_divide(cell * n, m), F.floor_divide((cell + 1) * n + (m - 1), m)
+    place = start + F.reshape(positions(shape=(width,)), (1, width))
+    inside = F.lt(place, end)
+    cells = F.pick_along(input, F.where(inside, place, 0), at)
+    rest = (1,) * (input.ndim - 1 - at)
+    inside = F.reshape(inside, (m, width, *rest))
+    if reduce is F.amax:
+        return F.amax(F.where(inside, cells, float("-inf")), at + 1)
+    counts = F.reshape(to(end - start, input.dtype), (m, *rest))
+    return F.sum(F.where(inside, cells, 0.0), at + 1) / counts
 
 
 def _define_adaptive(rank):
