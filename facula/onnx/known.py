@@ -28,7 +28,7 @@ class Constant:
 
 
 class Sizes:
-    """Ints and symbolic sizes: an array of objects, of rank 0 or 1; int64 in ONNX, or bool."""
+    """Ints and symbolic sizes: an array of objects, of rank 0 to 2; int64 in ONNX, or bool."""
 
     __slots__ = ("array", "dtype")
 
@@ -72,11 +72,13 @@ def _lesser(a, b):
 
 
 def _slice(x, starts, ends, axes=None, steps=None):
-    if x.ndim != 1 or len(starts) != 1 or axes is not None and int(axes[0]) not in (0, -1):
-        return None
-    step = 1 if steps is None else int(steps[0])
-    start, end = int(starts[0]), int(ends[0])
-    return x[slice(start, None if step < 0 and end < -len(x) else end, step)]
+    place = [slice(None)] * x.ndim
+    for i, (start, end) in enumerate(zip(map(int, starts), map(int, ends))):
+        step = 1 if steps is None else int(steps[i])
+        d = i if axes is None else int(axes[i])
+        backwards = step < 0 and end < -x.shape[d]
+        place[d] = slice(start, None if backwards else end, step)
+    return x[tuple(place)]
 
 
 def _range(start, limit, delta):
@@ -102,6 +104,7 @@ FOLDS = {
     "Min": lambda *xs: xs[0] if len(xs) == 1 else np.frompyfunc(_lesser, 2, 1)(*xs),
     "Concat": lambda *xs, axis: np.concatenate(xs),
     "Gather": lambda x, i, axis=0: x[i.astype(int)] if i.ndim else x[int(i)],
+    "Transpose": lambda x, perm=None: x.transpose(perm),
     "Unsqueeze": lambda x, axes: x.reshape(-1) if x.ndim == 0 else None,
     "Squeeze": lambda x, axes=None: x.reshape(()) if x.size == 1 else None,
     "Reshape": lambda x, s, allowzero=0: x.reshape([int(n) for n in s]),
@@ -129,7 +132,7 @@ def fold(kind: str, inputs, attributes) -> Sizes | None:
         return None
     array = np.asarray(result, object)
     dtype = D.bool_ if kind == "Equal" else D.int64
-    return Sizes(array, dtype) if array.ndim <= 1 else None
+    return Sizes(array, dtype) if array.ndim <= 2 else None
 
 
 def _is_size(x) -> bool:

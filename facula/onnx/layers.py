@@ -291,3 +291,42 @@ def _eye_like(r, x, *, dtype=None, k=0):
     if dtype is not None or k:
         unsupported("EyeLike with dtype or k")
     return to(F.diag_embed(F.zeros_of((x.shape[0],), D.float32) + 1), x.dtype)
+
+
+# Recurrence ---------------------------------------------------------------------------------------
+
+
+@reads("LSTM")
+def _lstm(r, x, w, u, b=None, lengths=None, h=None, c=None, peepholes=None, *, hidden_size=None,
+          direction="forward", layout=0, activations=None, clip=None, input_forget=0):  # fmt: skip
+    """x [t, n, i], w [directions, 4 h, i], u [directions, 4 h, h], b [directions, 8 h]; a step
+    after the other, so that the number of steps is fixed.
+    """
+    usual = activations is None or list(activations) == [b"Sigmoid", b"Tanh", b"Tanh"] * w.shape[0]
+    if lengths is not None or peepholes is not None or clip or input_forget or layout or not usual:
+        unsupported("LSTM with lengths, peepholes, clipping, another layout or other activations")
+    count, size = int(w.shape[0]), u.shape[2]
+    zero = F.zeros_of((count, x.shape[1], size), x.dtype)
+    h, c = zero if h is None else h, zero if c is None else c
+    found = [
+        _one_direction(x, *(None if v is None else F.select(v, 0, k) for v in (w, u, b, h, c)),
+                       k == 1 or direction == "reverse")
+        for k in range(count)
+    ]  # fmt: skip
+    outputs, hidden, cell = zip(*found)
+    return F.stack(list(outputs), 1), F.stack(list(hidden), 0), F.stack(list(cell), 0)
+
+
+def _one_direction(x, w, u, b, h, c, reverse):
+    """(all hidden states [t, n, h], the last, the last cell)."""
+    size = u.shape[1]
+    inputs = F.matmul(x, F.transpose(w, 0, 1))
+    if b is not None:
+        inputs = inputs + F.narrow(b, 0, 0, 4 * size) + F.narrow(b, 0, 4 * size, 4 * size)
+    steps, states = range(int(x.shape[0])), {}
+    for t in reversed(steps) if reverse else steps:
+        total = F.select(inputs, 0, t) + F.matmul(h, F.transpose(u, 0, 1))
+        i, o, f, g = (F.narrow(total, 1, k * size, size) for k in range(4))
+        c = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
+        states[t] = h = F.sigmoid(o) * F.tanh(c)
+    return F.stack([states[t] for t in steps], 0), h, c

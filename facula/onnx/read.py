@@ -165,9 +165,10 @@ class _Reader:
                 return self.tensor(Constant(x.array.astype(bool), D.bool_, "constant"))
             if x.array.ndim == 0:
                 return size_value(x.array.item(), D.int64)
-            if not len(x.array):
-                return to(0, D.int64).expand(0)
-            return F.stack([size_value(n, D.int64) for n in x.array])
+            if not x.array.size:
+                return F.zeros_of(x.array.shape, D.int64)
+            flat = F.stack([size_value(n, D.int64) for n in x.array.reshape(-1)])
+            return F.reshape(flat, x.array.shape)
         if not isinstance(x, Constant):
             return x
         if x.array.ndim == 0:

@@ -18,6 +18,7 @@ from facula.ir.program import Program, Value
 from facula.onnx import contraction, movement, pointwise, selection  # noqa: F401  their mappings
 from facula.onnx.errors import need_onnx, unsupported
 from facula.onnx.graph import TYPES, Graph
+from facula.onnx.peephole import tidy
 from facula.onnx.table import MAPPINGS, UNMAPPED, has_mapping
 from facula.serialization._files import replacing
 from facula.tensor import pickling
@@ -134,7 +135,7 @@ def written(exported, opset: int = DEFAULT):
         results = results if isinstance(results, tuple) else (results,)
         g.names.update((id(v), name) for v, name in zip(node.outputs, results))
     outputs = _leave(g, exported, program)
-    nodes, used = _live(g, [o.name for o in outputs])
+    nodes, used = tidy(g, [o.name for o in outputs])
     inputs = [_typed(s.name, s.dtype, s.sizes) for s in exported.inputs]
     initializers = [_initializer(g, n) for n in g.arrays if n in used]
     graph = onnx.helper.make_graph(nodes, program.name or "program", inputs, outputs, initializers)
@@ -209,30 +210,6 @@ def _leave(g, exported, program):
         g.nodes.append(node)
         outputs.append(_typed(spec.name, spec.dtype, spec.sizes))
     return outputs
-
-
-def _live(g, outputs):
-    """The nodes that an output depends on, and the names that they use."""
-    used, kept = set(outputs), []
-    for node in reversed(g.nodes):
-        if used & set(node.output):
-            used.update(node.input)
-            kept.append(node)
-    return _without_copies(kept[::-1], outputs), used
-
-
-def _without_copies(nodes, outputs):
-    """Without the copies at the end: what they copied is computed under the output's name."""
-    made = {name for node in nodes for name in node.output}
-    rename: dict[str, str] = {}
-    for node in nodes:
-        if node.op_type == "Identity" and node.output[0] in outputs and node.input[0] in made:
-            rename.setdefault(node.input[0], node.output[0])
-    for node in nodes:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                names[i] = rename.get(name, name)
-    return [n for n in nodes if n.op_type != "Identity" or n.input[0] != n.output[0]]
 
 
 def _typed(name, dtype, sizes):

@@ -61,6 +61,15 @@ def test_the_graph_is_what_a_reader_expects():
     assert not {"Shape", "Expand", "Identity", "Where", "Transpose"} & set(ops)
 
 
+def test_a_normalisation_has_its_scale_and_shift():
+    make, inputs, _ = MODELS["gpt"]
+    proto = facula.onnx.export(make(), (inputs(n=2, t=4),))
+    norms = [node for node in proto.graph.node if node.op_type == "LayerNormalization"]
+    assert len(norms) == 5
+    for node in norms:
+        assert [name.split(".")[-1] for name in node.input[1:]] == ["weight", "bias"]
+
+
 def test_names_and_axes_are_kept():
     model = facula.nn.Linear(3, 2)
     proto = facula.onnx.export(
