@@ -159,6 +159,10 @@ class ExportedProgram:
                 if count > MOST_ELEMENTS:
                     fail(ShapeError, "export", f"{node.op.name}: {count} elements are too many")
 
+    def module(self) -> ExportedProgram:
+        """What is called: the program itself (PyTorch makes a module of it first)."""
+        return self
+
     def save(self, path) -> None:
         """Write an archive: see :func:`facula.export.save`."""
         save(self, path)
