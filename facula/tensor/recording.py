@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 from facula.base.errors import AutogradError, fail
 from facula.runtime import random
@@ -173,11 +173,6 @@ class _Frame:
         self.values = found
 
 
-@contextmanager
-def _nothing():
-    yield
-
-
 def checkpoint(
     function,
     *args,
@@ -198,7 +193,7 @@ def checkpoint(
         context_fn: gives two context managers, for the forward pass and the recomputation.
         preserve_rng_state: draw the same random numbers again.
     """
-    first, second = context_fn() if context_fn is not None else (_nothing(), _nothing())
+    first, second = context_fn() if context_fn is not None else (nullcontext(), nullcontext())
 
     def again():
         with second:

@@ -190,6 +190,9 @@ def test_checkpoints_recompute_instead_of_keeping():
     assert (x.grad.tolist(), w.grad.tolist()) == expected
     y = checkpoint(lambda x: f(x, w), x).sum()
     assert ft.grad(y, w)[0].tolist() == expected[1]
+    (g,) = ft.grad(checkpoint(f, x, w).sum(), x, create_graph=True)
+    g.sum().backward()
+    assert w.grad is not None
     y = checkpoint_sequential([lambda t: f(t, w)] * 4, 2, x)
     y.sum().backward()
 
