@@ -5,8 +5,8 @@ disguise: pixels by output channels, summed over (input channel, tap). As in ``m
 chain of fused multiply-adds in that order within each block of ``K_BLOCK`` terms, and the blocks'
 sums are added in order; nothing depends on the number of threads or on the batch.
 
-1. The weights are packed in panels of output channels, and the place of each term's input
-   relative to a pixel goes into a table.
+1. The weights are packed in panels of output channels (if but one piece needs them: by that piece,
+   while they are near), and the place of each term's input relative to a pixel goes into a table.
 2. Threads take pieces of the output: an image, a group, some rows and columns. The input that a
    piece needs is copied with its padding to where a tile's pixels lie side by side: with a stride
    of 2, even and odd columns apart.
@@ -66,6 +66,7 @@ class Form(NamedTuple):
         strided: whether the convolution's last stride may be other than 1.
         y_unit: whether y's last stride is 1.
         vectors: of output channels in a tile, 1 or 2; 0 for few channels, taken one by one.
+        late: weights are packed by the piece that needs them, a block of terms at a time.
         crosswise: the dimensions stand for (1, 2, images), as narrow images are best taken.
         vector_bytes: 16, 32 or 64.
     """
@@ -76,12 +77,14 @@ class Form(NamedTuple):
     strided: bool
     y_unit: bool
     vectors: int
+    late: bool
     crosswise: bool
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on) + "c" * self.crosswise
+        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on) + "l" * self.late
+        flags += "c" * self.crosswise
         return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
 
 
@@ -126,8 +129,14 @@ class _Convolution(Windows):
         self.padded = tiles.round_up(self.depth, shape.lanes)
         self.width = shape.width or 1
         self.panels = L.idiv_ceil(size["o"], self.width)
-        panels = size["groups"] * self.panels * self.width * self.padded
-        self.weights = k.scratch("weights", self.sum, panels)
+        if self.form.late:
+            depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
+            self.weights = k.scratch("weights", self.sum, depth * shape.width, per_thread=True)
+        else:
+            panels = size["groups"] * self.panels * self.width * self.padded
+            self.weights = k.scratch("weights", self.sum, panels)
+        if not self.form.flat:
+            self.taken = k.scratch("taken", L.int64, self.depth)
         if not self.form.vectors:
             return
         more = L.minimum((self.depth - 1) // K_BLOCK, 1)
@@ -143,34 +152,40 @@ class _Convolution(Windows):
         for name in ("depth", "padded", "panels"):
             setattr(self, name, self.k.let(getattr(self, name), name))
         self.fill_offsets()
-        self._pack_weights()
+        if not self.form.flat:
+            self._fill_taken()
+        if not self.form.late:
+            with self.k.parallel(0, self.size["groups"] * self.panels) as p:
+                at = self.k.let(p * self.width * self.padded, "at")
+                zero = L.Const(0, L.int64)
+                self._pack_weights(at, p // self.panels, p % self.panels, zero, self.depth)
         self._pieces()
         return self.k.kernel()
 
-    def _pack_weights(self):
+    def _fill_taken(self):
+        """Where the weight of each term is, from that of term 0 on."""
+        size = self.size
+
+        def write(term, c, t0, t1, t2):
+            place = c * size["w_in"] + t0 * size["w_0"] + t1 * size["w_1"] + t2 * size["w_2"]
+            self.k.store(self.taken, term, place)
+
+        self.terms(size["c"], write)
+
+    def _pack_weights(self, at, group, panel, k0, count):
+        """A panel of weights, ``count`` terms from ``k0`` on, to ``weights[at:]``."""
         k, size, width = self.k, self.size, self.width
-        with k.parallel(0, size["groups"] * self.panels) as p:
-            first = k.let((p % self.panels) * width, "o")
-            base = k.let(size["w_base"] + (p // self.panels) * size["w_group"], "base")
-            at = k.let(p * width * self.padded, "at")
-            if self.form.flat:
-                source = Source(self.w, base, size["w_out"], None, size["o"], "k")
-                tiles.pack(
-                    k, source, self.weights, at, first, L.Const(0, L.int64), self.depth, width,
-                    self.shape,
-                )  # fmt: skip
-                return
-
-            def write(term, c, t0, t1, t2):
-                start = base + c * size["w_in"]
-                for t, name in ((t0, "w_0"), (t1, "w_1"), (t2, "w_2")):
-                    start = start + t * size[name]
-                with k.vector(0, width) as j:
-                    o = first + j
-                    value = self.w.load(start + o * size["w_out"], o < size["o"])
-                    k.store(self.weights, at + term * width + j, L.cast(value, self.sum))
-
-            self.terms(size["c"], write)
+        o0 = k.let(panel * width, "o")
+        base = k.let(size["w_base"] + group * size["w_group"], "base")
+        if self.form.flat:
+            source = Source(self.w, base, size["w_out"], None, size["o"], "k")
+            tiles.pack(k, source, self.weights, at, o0, k0, count, width, self.shape)
+            return
+        with k.serial(0, count) as kk:
+            start = k.let(base + self.taken[k0 + kk], "start")
+            with k.vector(0, width) as j:
+                value = self.w.load(start + (o0 + j) * size["w_out"], o0 + j < size["o"])
+                k.store(self.weights, at + kk * width + j, L.cast(value, self.sum))
 
     def _pieces(self):
         k, size = self.k, self.size
@@ -239,10 +254,15 @@ class _Convolution(Windows):
         k, shape = self.k, self.shape
         (n, group, q0, q1, q2), (images, high, wide) = place, extent
         with k.serial(*panels) as p:
-            at = k.let((group * self.panels + p) * shape.width * self.padded, "at")
             o0 = k.let(p * shape.width, "o")
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                if self.form.late:
+                    at = L.Const(0, L.int64)
+                    self._pack_weights(at, group, p, k0, count)
+                else:
+                    panel = (group * self.panels + p) * self.padded
+                    at = k.let((panel + k0) * shape.width, "at")
                 with k.serial(0, images) as i, k.serial(0, high) as r:
                     with k.serial(0, wide, shape.height) as j:
                         left = k.let(wide - j, "left")
@@ -268,11 +288,10 @@ class _Convolution(Windows):
         acc = k.local(self.sum, 0, (height, width), name="acc")
         base = image * self.image + r * self.size["stride1"] * self.row + j
         base = k.let(base, "base")
-        start = k.let(at + k0 * width, "start")
         tiles.multiply(
             k, acc, count,
             lambda i, kk: self.piece[base + self.offsets[k0 + kk] + i],
-            lambda kk, lane: self.weights[start + kk * width + lane],
+            lambda kk, lane: self.weights[at + kk * width + lane],
         )  # fmt: skip
         row = image * self.size["row_cut"] + r
         kept = k.let((row * self.columns + j) * width, "kept")
@@ -471,9 +490,13 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
         vectors, flat = 0, False
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
     y_unit = sizes["y_2"] == 1 or sizes["out2"] == 1
-    form = Form(d, x_unit, flat, strided, y_unit, vectors, bool(changed), vector_bytes)
     width = vectors * shape.lanes or 1
     cuts = _cuts(sizes, shape.height, -(-sizes["o"] // width), threads)
+    rows, columns, images, _ = cuts
+    pieces = -(-sizes["out1"] // rows) * -(-sizes["out2"] // columns) * -(-sizes["n"] // images)
+    late = vectors > 0 and pieces * sizes["out0"] <= 2
+    crosswise = bool(changed)
+    form = Form(d, x_unit, flat, strided, y_unit, vectors, late, crosswise, vector_bytes)
     return Choice(form, {**changed, **dict(zip(CUTS, cuts))})
 
 
