@@ -16,6 +16,7 @@ from facula.tensor import dispatch, plans
 from facula.tensor.apart import apart
 from facula.tensor.dispatch import PLAIN, Site, key_of, static_key
 from facula.tensor.grad_mode import mode
+from facula.tensor.interop import from_numpy
 from facula.tensor.tensor import TENSORS, Tensor
 from facula.tensor.tracing import NUMBERS, Routine, symbols_of, trace
 
@@ -86,7 +87,7 @@ def binary(site):
 
 
 def operator(site):
-    """As :func:`binary`; operands it does not know are left to their own class."""
+    """As :func:`binary`; arrays become tensors, operands it does not know are left to their class."""
     rows, first = site.rows, site.first_of_two
 
     def function(self, other):
@@ -95,7 +96,9 @@ def operator(site):
             plan = rows[self._meta][
                 other._meta if kind in TENSORS else kind if kind in NUMBERS else key_of(other)
             ]
-        except (KeyError, AttributeError):
+        except (KeyError, AttributeError, TypeError):
+            if hasattr(other, "__array_interface__") and other.shape:
+                return function(self, from_numpy(other))
             if not is_operand(other):
                 return NotImplemented
             return first(self, other, key_of(self), key_of(other))

@@ -356,3 +356,10 @@ def test_operands_set_apart_keep_their_strides():
     y.sum().backward()
     assert y.tolist() == [0.0, 1.0, 4.0, 3.0]
     assert w.grad.tolist() == [0.0, 1.0, 4.0, 1.0]
+
+
+def test_arrays_as_operands():
+    x = ft.tensor([1.0, 2.0])
+    y = x + np.array([1.0, 2.0])
+    assert type(y) is ft.Tensor and y.dtype.name == "float64" and y.tolist() == [2.0, 4.0]
+    assert (x == np.array([1.0, 5.0])).tolist() == [True, False]
