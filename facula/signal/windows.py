@@ -210,7 +210,7 @@ def _older(function, **fixed):
         )
 
     window.__name__ = window.__qualname__ = function.__name__ + "_window"
-    window.__doc__ = f"{function.__doc__} ``periodic`` is the opposite of ``sym``."
+    window.__doc__ = f"{function.__doc__.splitlines()[0]} ``periodic`` is the opposite of ``sym``."
     return window
 
 

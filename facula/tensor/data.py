@@ -24,7 +24,7 @@ from facula.tensor.creation import (
     number,
     refuse_complex,
 )
-from facula.tensor.interop import from_dlpack, from_numpy
+from facula.tensor.interop import from_dlpack, from_numpy, plain_dtypes
 from facula.tensor.meta import contiguous
 from facula.tensor.tensor import Tensor, set_constructor, wrap
 
@@ -96,8 +96,9 @@ def _of_array(data, dtype):
     import numpy
 
     a = numpy.asarray(data)
-    if a.flags.c_contiguous and a.dtype.kind in "biuf" and (dtype is None or a.dtype == dtype.name):
-        x = memory_for("tensor", a.shape, D.from_numpy(a.dtype) if dtype is None else dtype)
+    own = plain_dtypes.get(a.dtype)
+    if own is not None and a.flags.c_contiguous and dtype in (None, own):
+        x = memory_for("tensor", a.shape, own)
         ctypes.memmove(x._ptr, a.__array_interface__["data"][0], a.nbytes)
         return x
     if not a.flags.writeable or any(s < 0 for s in a.strides):

@@ -13,64 +13,22 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import IndexRangeError, ShapeError, fail
-from facula.ir.program import Node as Movement
-from facula.ir.program import Value
 from facula.ops import OPS
-from facula.ops.movement import reshape_, slice_
 from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import function_of
-from facula.tensor.meta import meta
 from facula.tensor.positions import nonzero_tuple, true_positions
+from facula.tensor.slices import Steps, view_of
 from facula.tensor.tensor import Tensor, need_tensor
 from facula.tensor.views import View
 
 #: (meta, subscript) -> View.
 _known = table()
-_MAX_KNOWN = 50_000
+_MAX_KNOWN = 20_000
+#: Beyond so many rows each subscript of a loop over them would be one more to remember.
+_MAX_ROWS = 1024
 _pick_along, _pick, _place = OPS["pick_along"], OPS["pick"], OPS["place"]
 _NUMBERS = frozenset({bool, int, float})
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
-
-
-class Steps:
-    """The movements of a basic subscript, made when a gradient or a change in place needs them."""
-
-    __slots__ = ("own", "cuts", "shape", "_made")
-
-    def __init__(self, own, cuts, shape):
-        # cuts: (dim, start, length, step) of each dimension that is not whole.
-        self.own, self.cuts, self.shape, self._made = own, cuts, shape, None
-
-    def _steps(self):
-        if self._made is None:
-            value, made = Value(self.own.dtype, tuple(self.own.shape)), []
-            for dim, start, length, step in self.cuts:
-                params = {"dim": dim, "start": start, "length": length, "step": step}
-                value = _moved(slice_, value, params, made)
-            if tuple(value.shape) != self.shape:
-                value = _moved(reshape_, value, {"shape": self.shape}, made)
-            self._made = made
-        return self._made
-
-    def __iter__(self):
-        return iter(self._steps())
-
-    def __reversed__(self):
-        return reversed(self._steps())
-
-    def __len__(self):
-        return len(self._steps())
-
-    def __getitem__(self, i):
-        return self._steps()[i]
-
-
-def _moved(primitive, value, params, made):
-    node = Movement(primitive, (value,), params, ())
-    ((dtype, shape),) = primitive.infer(value, **params)
-    node.outputs = (Value(dtype, tuple(shape), node),)
-    made.append(node)
-    return node.outputs[0]
 
 
 # Views -------------------------------------------------------------------------------------------
@@ -216,6 +174,8 @@ def _basic(self, index):
 def _first(self, key, index):
     if capture.trace is not None:
         return _basic(self, index if type(index) is tuple else (index,))
+    if type(index) is int and self._meta.ndim and self._meta.shape[0] > _MAX_ROWS:
+        return _row(self, index)
     view = view_of(self._meta, index if type(index) is tuple else (index,))
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
@@ -226,68 +186,21 @@ def _first(self, key, index):
     return view(self)
 
 
-def view_of(own, index) -> View:
-    """The View of basic subscripts on tensors of meta ``own``."""
-    shape, strides, offset, cuts, dim = [], [], 0, [], 0
-    consumed = sum(1 for i in index if i is not None and i is not Ellipsis)
-    if consumed > own.ndim:
-        if own.ndim == 0 and consumed == 1:
-            fail(IndexRangeError, "index", "invalid index of a 0-dim tensor. Use `tensor.item()` "
-                 "in Python to convert a 0-dim tensor to a number")  # fmt: skip
-        fail(IndexRangeError, "index", f"too many indices for tensor of dimension {own.ndim}")
-    if sum(1 for i in index if i is Ellipsis) > 1:
-        fail(IndexRangeError, "index", "an index can only have a single ellipsis ('...')")
-    for i in index:
-        if i is None:
-            shape.append(1)
-            strides.append(strides_after(own, dim))
-        elif i is Ellipsis:
-            until = dim + own.ndim - consumed
-            shape += own.shape[dim:until]
-            strides += own.strides[dim:until]
-            dim = until
-        elif isinstance(i, slice):
-            start, length, step = bounds(i, own.shape[dim])
-            if (start, length, step) != (0, own.shape[dim], 1):
-                cuts.append((dim, start, length, step))
-            shape.append(length)
-            strides.append(own.strides[dim] * step)
-            offset += start * own.strides[dim] if length else 0
-            dim += 1
-        else:
-            n, at = own.shape[dim], i.__index__()
-            if not -n <= at < n:
-                fail(IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} "
-                     f"with size {n}")  # fmt: skip
-            at += n if at < 0 else 0
-            cuts.append((dim, at, 1, 1))
-            offset += at * own.strides[dim]
-            dim += 1
-    shape += own.shape[dim:]
-    strides += own.strides[dim:]
-    new = meta(shape, strides, own.dtype, False, own.device)
-    title = "SelectBackward0" if len(shape) < own.ndim else "SliceBackward0"
-    steps = Steps(own, cuts, tuple(shape))
-    return View(own, new, offset * own.dtype.itemsize, steps, title)
-
-
-def strides_after(own, dim):
-    """The stride of a new dimension of size 1 before ``dim``, as ``unsqueeze`` gives it."""
-    return own.shape[dim] * own.strides[dim] if dim < own.ndim else 1
-
-
-def bounds(s, n):
-    """(start, length, step) of a slice of a dimension of size ``n``."""
-    step = 1 if s.step is None else s.step.__index__()
-    if step <= 0:
-        raise ValueError("index: slice step must be positive, got " + str(step)
-                         + "; hint: flip(...) reverses a dimension")  # fmt: skip
-    start, stop, step = slice(
-        None if s.start is None else s.start.__index__(),
-        None if s.stop is None else s.stop.__index__(),
-        step,
-    ).indices(n)
-    return start, max(0, -((start - stop) // step)), step
+def _row(self, i):
+    """One of many rows: made from the View of the first, and not remembered."""
+    own = self._meta
+    first = _known.get((own, "first row"))
+    if first is None:
+        first = _known[own, "first row"] = view_of(own, (0,))
+    n = own.shape[0]
+    if not -n <= i < n:
+        view_of(own, (i,))  # Which raises.
+    i += n if i < 0 else 0
+    view = object.__new__(View)
+    view.plain, view.recorded, view.title = first.plain, first.recorded, first.title
+    view.share, view.offset = first.share, i * own.strides[0] * own.dtype.itemsize
+    view.chain = Steps(own, ((0, i, 1, 1),), tuple(first.plain.shape))
+    return view(self)
 
 
 # Masks and tensors of ints -----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from facula.tensor.tensor import Tensor, wrap
 
 
 #: NumPy's dtypes met so far that tensors have.
-_plain_dtypes: dict = {}
+plain_dtypes: dict = {}
 
 
 def from_numpy(ndarray) -> Tensor:
@@ -32,7 +32,7 @@ def from_numpy(ndarray) -> Tensor:
     if not hasattr(ndarray, "__array_interface__"):
         fail(ArgumentTypeError, "from_numpy", f"expected np.ndarray (got {type(ndarray).__name__})")
     a = ndarray
-    dtype = _plain_dtypes.get(a.dtype)
+    dtype = plain_dtypes.get(a.dtype)
     flags = a.flags
     if dtype is not None and flags.c_contiguous and flags.writeable:
         own = contiguous(a.shape, dtype)
@@ -46,7 +46,7 @@ def from_numpy(ndarray) -> Tensor:
             "given numpy array has byte order different from the native byte order. Conversion "
             "between byte orders is currently not supported."
         )
-    dtype = _plain_dtypes[a.dtype] = D.from_numpy(a.dtype)
+    dtype = plain_dtypes[a.dtype] = D.from_numpy(a.dtype)
     size = dtype.itemsize
     if any(s < 0 for s in a.strides):
         raise ValueError(
