@@ -50,9 +50,9 @@ def multi_margin_loss(
     Shapes:
         input ``(N, C)`` or ``(C,)``, target ``(N,)`` or ``()`` of class indices, weight ``(C,)``.
     """
-    single = input.ndim == 1
+    single = input.ndim < 2
     if single:
-        input, target = input.unsqueeze(0), target.reshape(1)
+        input, target = input.reshape(1, -1), target.reshape(1)
     n_classes = input.shape[1]
     index = target.unsqueeze(1)
     excess = (margin - input.gather(1, index) + input).clamp(min=0) ** p
@@ -69,9 +69,9 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     Shapes:
         input and target ``(N, C)`` or ``(C,)``; targets are class indices, ended by -1.
     """
-    single = input.ndim == 1
+    single = input.ndim < 2
     if single:
-        input, target = input.unsqueeze(0), target.unsqueeze(0)
+        input, target = input.reshape(1, -1), target.reshape(1, -1)
     n_classes = input.shape[1]
     given = (target < 0).to(int64).cumsum(dim=1) == 0
     index = where(given, target, 0)

@@ -7,6 +7,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     binary,
     contraction,
     conv,
+    copies,
     fill,
     indexing,
     joining,

@@ -50,6 +50,8 @@ def prelu(input: Value, weight: Value):
                 f"Found parameter numbers = {weight.shape[0]} and shape {tuple(input.shape)}.",
             )
         weight = F.reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+    elif weight.ndim == 1:
+        weight = F.reshape(weight, (1,) * input.ndim)
     return F.where(F.gt(input, 0), input, weight * input)
 
 

@@ -175,7 +175,9 @@ def alpha_dropout_train(input: Value, p: Scalar = 0.5, *, seed: Scalar, offset: 
     u = R.uniform(input.shape, D.float32, seed, offset)
     a = F.rsqrt((1.0 - p) * (1.0 + p * (low * low)))
     b = -a * p * low
-    return F.where(F.ge(u, p), input, low) * to(a, input.dtype) + to(b, input.dtype)
+    y = F.where(F.ge(u, p), input, low) * to(a, input.dtype) + to(b, input.dtype)
+    # Nothing is left of an input that is dropped as a whole, and there is no scale for it.
+    return F.where(F.eq(p, 1.0), input * 0, y)
 
 
 @op(spaces=(), random=True)

@@ -179,6 +179,14 @@ def gaussian_nll_loss(
     input: Value, target: Value, var: Value, full=False, eps=1e-6, reduction="mean"
 ):
     """Negative log likelihood of a normal distribution with variance ``var``."""
+    if var.ndim == input.ndim - 1 and all(a == b for a, b in zip(var.shape, input.shape)):
+        var = F.unsqueeze(var, -1)
+    elif var.ndim and (
+        var.ndim != input.ndim
+        or not all(a == b for a, b in zip(var.shape[:-1], input.shape[:-1]))
+        or not (var.shape[-1] == input.shape[-1] or var.shape[-1] == 1)
+    ):
+        fail(ArgumentError, "gaussian_nll_loss", "var is of incorrect size")
     safe = F.clamp(var, eps)
     d = input - target
     loss = 0.5 * (F.log(safe) + d * d / safe)

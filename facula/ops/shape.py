@@ -369,6 +369,11 @@ def pad(input: Value, pad, mode="constant", value=None):  # noqa: A002
     if mode not in ("reflect", "replicate", "circular"):
         fail(ArgumentError, "pad", f"unknown mode {mode!r}")
     for d, (before, after) in enumerate(pairs):
+        if mode == "circular" and min(before, after) < 0:
+            # What is cropped does not come back on the other side.
+            first, n = max(-before, 0), input.shape[d]
+            input = F.narrow(input, d, first, n - first - max(-after, 0))
+            before, after = max(before, 0), max(after, 0)
         if (before, after) != (0, 0):
             input = _wrapped_pad(input, d, before, after, mode)
     return input
@@ -409,6 +414,8 @@ def size_of(input: Value, dim):
 def unfold(input: Value, dimension, size, step):
     """All windows of ``size`` along a dimension, ``step`` apart, as a new last dimension."""
     d = wrap_dim("unfold", dimension, input.ndim)
+    if input.ndim == 0:
+        input = F.reshape(input, (1,))
     if size > input.shape[d] or size < 0:
         fail(
             ShapeError,

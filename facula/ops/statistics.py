@@ -279,6 +279,8 @@ def diff(input: Value, n=1, dim=-1, prepend: Value = None, append: Value = None)
     if n < 0:
         fail(ShapeError, "diff", f"order must be non-negative but got {n}")
     dim = wrap_dim("diff", dim, input.ndim)
+    if n == 0:
+        return F.clone(input)
     parts = [x for x in (prepend, input, append) if x is not None]
     x = F.cat(parts, dim) if len(parts) > 1 else input
     for _ in range(n):
