@@ -87,7 +87,7 @@ def binary(site):
 
 
 def operator(site):
-    """As :func:`binary`; arrays become tensors, operands it does not know are left to their class."""
+    """As :func:`binary`; arrays become tensors, other operands are left to their own class."""
     rows, first = site.rows, site.first_of_two
 
     def function(self, other):
