@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from facula.serve.limits import Limits
 
     default = Limits()
-    parser.add_argument("path", metavar="PATH", type=Path, help="a model archive")
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="an archive of facula.export, or an ONNX file"
+    )
     parser.add_argument("--name", help="the model's name in addresses (default: the file's name)")
     parser.add_argument("--version", default="1", help="the model's version (default: 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")

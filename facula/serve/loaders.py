@@ -65,8 +65,17 @@ def load_archive(path: Path, name: str, version: str) -> Model:
     return ProgramModel(load(path), name, version)
 
 
+@register("ONNX", lambda path: path.suffix == ".onnx" and path.is_file())
+def load_onnx(path: Path, name: str, version: str) -> Model:
+    """An ONNX file, read into a program."""
+    # Imported here: archives are served without the package onnx.
+    from facula import onnx
+
+    return ProgramModel(onnx.load(path), name, version)
+
+
 class ProgramModel(Model):
-    """An exported program."""
+    """An exported program, or one read from ONNX."""
 
     platform = "facula_program"
 

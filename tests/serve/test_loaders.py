@@ -42,6 +42,24 @@ def test_an_archive_becomes_a_model(archive):
     np.testing.assert_array_equal(result, expected)
 
 
+def test_an_onnx_file_becomes_a_model_too(tmp_path):
+    module = facula.nn.Linear(3, 2)
+    facula.onnx.export(
+        module,
+        (facula.ones(2, 3),),
+        tmp_path / "linear.onnx",
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": {0: "batch"}},
+    )
+    model = load_model(tmp_path / "linear.onnx", "linear")
+    assert model.inputs == (TensorSpec("x", "FP32", (-1, 3)),)
+    assert model.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
+    x = np.ones((5, 3), "float32")
+    expected = module(facula.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(model.infer({"x": x})["y"], expected, rtol=1e-6)
+
+
 def test_inputs_that_do_not_fit_together_are_the_clients_fault(archive):
     model = load_model(archive[1], "pair")
     with pytest.raises(InvalidInput, match="right"):
@@ -56,3 +74,6 @@ def test_what_is_no_archive_or_damaged_is_refused(tmp_path, archive):
     (folder / "program.json").write_text('{"format": "facula program", "version": 1}')
     with pytest.raises(LoadError, match="broken"):
         load_model(folder, "x")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(LoadError, match="ONNX"):
+        load_model(tmp_path / "broken.onnx", "x")
