@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import PathFinder
 
 __version__ = "0.1.0"
 
-#: Modules that are attributes of the package without an import of their own.
-_SUBMODULES = frozenset(
-    "amp autograd backends base cli compat compiler cpu cuda distributed distributions export fft "
-    "func jit library linalg multiprocessing nn onnx optim overrides random return_types "
-    "serialization serve signal sparse special tensor testing types utils version".split()
-)
 #: Names that are not among those of tensors -> module.
 _ELSEWHERE = {
+    "OutOfMemoryError": "facula.base.errors",
     "compile": "facula.tensor.compile",
     "device": "facula.base.device",
     "dtype": "facula.base.dtypes",
@@ -34,8 +30,8 @@ _ELSEWHERE = {
     "set_num_threads": "facula.runtime.threads",
     **dict.fromkeys(
         "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
-        "dropout feature_alpha_dropout grid_sample hinge_embedding_loss "
-        "instance_norm kl_div margin_ranking_loss pdist poisson_nll_loss rrelu threshold "
+        "dropout feature_alpha_dropout hinge_embedding_loss "
+        "instance_norm kl_div margin_ranking_loss poisson_nll_loss rrelu threshold "
         "triplet_margin_loss".split(),
         "facula.nn.functional",
     ),
@@ -47,16 +43,11 @@ _ELSEWHERE = {
 
 
 def __getattr__(name):
-    if name in _SUBMODULES:
-        try:
-            return importlib.import_module(f"facula.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"facula.{name}":
-                raise
-            raise AttributeError(f"module 'facula' has no attribute {name!r}") from None
-    module = _ELSEWHERE.get(name, "facula.tensor")
     if name.startswith("__"):
         raise AttributeError(f"module 'facula' has no attribute {name!r}")
+    if PathFinder.find_spec(f"facula.{name}", __path__) is not None:
+        return importlib.import_module(f"facula.{name}")
+    module = _ELSEWHERE.get(name, "facula.tensor")
     value = getattr(importlib.import_module(module), name)
     # Kept, so that the next look-up is an ordinary one.
     setattr(sys.modules[__name__], name, value)
@@ -64,5 +55,8 @@ def __getattr__(name):
 
 
 def __dir__():
+    import pkgutil
+
     names = importlib.import_module("facula.tensor.namespace").names()
-    return sorted({*globals(), *_SUBMODULES, *_ELSEWHERE, *names})
+    modules = (m.name for m in pkgutil.iter_modules(__path__))
+    return sorted({*globals(), *modules, *_ELSEWHERE, *names})
