@@ -94,10 +94,6 @@ class Fusion:
 
     def _choose_roots(self):
         program = self.program
-        uses: dict[int, int] = {}
-        for node in program.nodes:
-            for v in node.inputs:
-                uses[id(v)] = uses.get(id(v), 0) + 1
         for v in program.outputs:
             self._materialise_output(v)
         for node in reversed(program.nodes):
@@ -121,7 +117,7 @@ class Fusion:
                 x = node.inputs[0]
                 if not only_ones_move(x.shape, node.outputs[0].shape):
                     self._materialise(x)
-        self._dear_values(uses)
+        self._dear_values()
 
     def _materialise_output(self, v):
         r = below_reshapes(v)
@@ -153,36 +149,46 @@ class Fusion:
         if v.node is not None and v.node.op.kind != "source":
             self.roots[id(v)] = v
 
-    def _dear_values(self, uses):
-        """Store values that would be dear to compute once a consumer."""
+    def _dear_values(self):
+        """Store values that would be dear to compute once a kernel."""
         cost: dict[int, int] = {}
+        uses = self._uses()
         for node in self.program.nodes:
             own = _COST.get(node.op.name, 1) if node.op.kind == "pointwise" else 0
             total = own + sum(cost.get(id(v), 0) for v in node.inputs)
             for v in node.outputs:
                 if id(v) in self.roots:
                     total = 0
-                elif (
-                    node.op.kind == "pointwise"
-                    and total >= DEAR
-                    and uses.get(id(v), 0) > 1
-                    and self._leaves_the_domain(v)
-                ):
+                elif node.op.kind == "pointwise" and total >= DEAR and _apart(uses[id(v)]):
                     self.roots[id(v)] = v
                     total = 0
                 cost[id(v)] = total
 
-    def _leaves_the_domain(self, v):
-        """Whether consumers of ``v`` surely belong to several kernels (views, reductions)."""
-        kinds = set()
+    def _uses(self) -> dict[int, set]:
+        """For each value, the kernels that need it: (stage, shape, reduced dimensions).
+
+        Kernels written by hand divide a program into stages. A value that has no memory is needed
+        wherever the values are that are computed from it.
+        """
+        stage: dict[int, int] = {}
         for node in self.program.nodes:
-            if any(x is v for x in node.inputs):
-                kinds.add(
-                    (node.op.name, repr(node.params.get("dims")))
-                    if node.op.kind == "reduce"
-                    else node.op.kind == "pointwise"
-                )
-        return len(kinds) > 1
+            own = max((stage.get(id(v), 0) for v in node.inputs), default=0)
+            own += node.op.kind == "opaque"
+            stage.update((id(v), own) for v in node.outputs)
+        uses: dict[int, set] = {}
+        for node in reversed(self.program.nodes):
+            places = set()
+            for v in node.outputs:
+                if id(v) in self.roots:
+                    reduces = node.op.kind == "reduce"
+                    shape = node.inputs[0].shape if reduces else v.shape
+                    dims = node.params["dims"] if reduces else None
+                    places.add((stage[id(v)], shape, dims))
+                else:
+                    places |= uses.setdefault(id(v), set())
+            for v in node.inputs:
+                uses.setdefault(id(v), set()).update(places)
+        return uses
 
     # Groups
 
@@ -287,6 +293,11 @@ class Fusion:
 
 def _identity(shape):
     return tuple(ZERO if is_one(n) else d for d, n in enumerate(shape))
+
+
+def _apart(uses) -> bool:
+    """Whether uses surely belong to several kernels."""
+    return len({use[:2] for use in uses}) > 1 or len({use[2] for use in uses} - {None}) > 1
 
 
 def _ordered(groups):
