@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import ArgumentError, DtypeError, fail
+from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
 from facula.ir.program import Value
 from facula.ops.promote import as_value, to, together
 from facula.ops.registry import F, Scalar, op
@@ -168,6 +168,8 @@ def rad2deg(input: Value):
 @op()
 def isclose(input: Value, other: Value, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Bool: ``|input - other| <= atol + rtol * |other|``, and equal infinities."""
+    if rtol < 0 or atol < 0:
+        fail(ArgumentError, "isclose", f"rtol and atol must be at least 0, got {rtol} and {atol}")
     a, b = together(input, other, name="isclose")
     close = F.eq(a, b)
     if equal_nan:
@@ -191,6 +193,9 @@ def masked_fill(input: Value, mask: Value, value: Value):
     """``input`` with ``value`` where the bool ``mask`` holds (it broadcasts)."""
     if mask.dtype is not D.bool_:
         fail(DtypeError, "masked_fill", f"only supports boolean masks, but got {mask.dtype.name}")
+    if isinstance(value, Value) and value.ndim:
+        fail(ShapeError, "masked_fill", "only supports a 0-dimensional value tensor, but got "
+             f"tensor with {value.ndim} dimension(s).")  # fmt: skip
     return F.where(mask, to(as_value(value), input.dtype), input)
 
 

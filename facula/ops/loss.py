@@ -415,6 +415,8 @@ def triplet_margin_loss(
     reduction="mean",
 ):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)``."""
+    if margin <= 0:
+        fail(ArgumentError, "triplet_margin_loss", f"expected margin to be > 0, got {margin}")
     near = F.pairwise_distance(anchor, positive, p, eps)
     far = F.pairwise_distance(anchor, negative, p, eps)
     if swap:

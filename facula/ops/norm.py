@@ -161,6 +161,8 @@ def batch_norm_eval(
 )
 def group_norm(input: Value, num_groups, weight: Value = None, bias: Value = None, eps=1e-05):
     """Channels standardised in groups, sample by sample (Wu and He, 2018)."""
+    if num_groups <= 0:
+        fail(ShapeError, "group_norm", f"num_groups must be at least 1, got {num_groups}")
     if input.ndim < 2 or not input.shape[1] % num_groups == 0:
         fail(
             ShapeError,

@@ -206,7 +206,7 @@ def xlog1py(input: Value, other: Value):
     return F.where(zero, 0.0, a * F.log1p(F.where(zero, 1.0, b)))
 
 
-# Modified Bessel functions of the first kind --------------------------------------------------------
+# Modified Bessel functions of the first kind ------------------------------------------------------
 
 #: Where the power series gives way to the asymptotic one, whose least term is exp(-2 x) of it.
 _BESSEL_CUT = 18.0

@@ -476,17 +476,22 @@ def _recorded_plan(site, variant, results, metas, symbols, slots, names, plain):
 # In place -----------------------------------------------------------------------------------
 
 
-def _change(site, metas, forgets, recorded):
-    """How the first input is changed in place."""
-    own = metas[0]
+def refuse_repeated(name, own) -> None:
+    """Refuse to write to a tensor, of this meta, in which an element stands for several."""
     if any(n > 1 and s == 0 for n, s in zip(own.shape, own.strides)):
         fail(
             AutogradError,
-            site.name,
+            name,
             "unsupported operation: more than one element of the "
             "written-to tensor refers to a single memory location.",
             "clone() the tensor before performing the operation",
         )
+
+
+def _change(site, metas, forgets, recorded):
+    """How the first input is changed in place."""
+    own = metas[0]
+    refuse_repeated(site.name, own)
     constants = {
         "check": views.check_in_place,
         "apart": apart,

@@ -250,6 +250,7 @@ def write_out(site, args, out):
                 site.name,
                 f"argument 'out' must be Tensor, not {type(o).__name__}",
             )
+        dispatch.refuse_repeated(site.name, o._meta)
     if mode.grad is not False and any(
         isinstance(a, Tensor) and a._meta.requires_grad for a in [*args, *outs]
     ):

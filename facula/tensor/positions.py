@@ -12,6 +12,7 @@ from facula.tensor.tensor import Tensor, need_tensor
 
 def into(name, out, y):
     """``out`` with the elements of ``y``, resized to its shape; the dtypes must agree."""
+    need_tensor(name, out)
     if out.dtype is not y.dtype:
         fail(ShapeError, name, f"Expected out tensor to have dtype {y.dtype}, but got {out.dtype} "
              "instead")  # fmt: skip
