@@ -195,11 +195,21 @@ class _Verifier:
         """Check an expression, and its dtype if one is expected."""
         if dtype is not None and e.dtype is not dtype:
             self.fail(f"expected {dtype.name}, got {e.dtype.name}: {show(e)}")
-        if id(e) in self.known:
-            return
-        self.known.add(id(e))
-        for c in L.children(e):
-            self.value(c)
+        waiting = [e]  # operands first; a list, since chains may be longer than Python's stack
+        while waiting:
+            last = waiting[-1]
+            if id(last) in self.known:
+                waiting.pop()
+                continue
+            unknown = [c for c in L.children(last) if id(c) not in self.known]
+            if unknown:
+                waiting += unknown
+                continue
+            self.known.add(id(last))
+            self.one(last)
+
+    def one(self, e):
+        """Check an expression whose operands are checked."""
         if isinstance(e, L.Var) and e not in self.bound:
             self.fail(f"{e.name} is not bound here")
         if isinstance(e, L.Load):
