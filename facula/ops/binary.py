@@ -358,5 +358,9 @@ def where(condition: Value, input: Value, other: Value):
                 f"expected condition to be a boolean tensor, got {c.dtype.name}",
             )
         c = to(c, D.bool_)
+    if a.weak and b.weak and not c.weak:
+        # Two numbers picked by a tensor make a tensor, of the dtype that numbers stand for.
+        dtype = D.get_default_dtype() if a.dtype is D.float64 else a.dtype
+        a, b = to(a, dtype), to(b, dtype)
     c, a, b = broadcast(c, a, b, name="where")
     return where_(c, a, b)
