@@ -8,7 +8,7 @@ from facula.ir.program import Value
 from facula.ops.contraction import swapped
 from facula.ops.indexing import need_index, take_
 from facula.ops.promote import expand_to, to
-from facula.ops.registry import F, Scalar, Tensors, op
+from facula.ops.registry import F, Scalar, Tensors, composite, op
 from facula.ops.shape import index_along
 
 NN = ("nn.functional",)
@@ -126,7 +126,18 @@ def _gates(count, x, size):
             "rnn_cell",
             f"weights give {x.shape[-1]} values, expected {count} times the hidden size {size}",
         )
-    return [F.narrow(x, -1, i * size, size) for i in range(count)]
+    return _parts(x, count=count, size=size)
+
+
+def _part_by_part(x, *, count, size):
+    return tuple(F.narrow(x, -1, i * size, size) for i in range(count))
+
+
+#: Equal parts of the last dimension. Their gradients are joined, where those of slices would each
+#: be padded with zeros and added up.
+_parts = composite(
+    "parts", _part_by_part, lambda g, y, x, *, count, size: (F.cat(list(g), -1),)
+)  # fmt: skip
 
 
 def _cell_samples(gates):
