@@ -10,7 +10,7 @@ import numpy as np
 from facula.base import dtypes as D
 from facula.base.errors import FaculaError, fail
 from facula.compiler.simplify import simplify
-from facula.export import ExportedProgram, TensorSpec
+from facula.export import ExportedProgram, TensorSpec, checks
 from facula.export.dynamic import is_name
 from facula.ir import dims
 from facula.ir import program as P
@@ -88,6 +88,7 @@ class _Reader:
                 self._node(node)
             made = [self.tensor(self.values[v.name]) for v in graph.output]
             self.program.outputs = [copy_(v) if v.node is None else v for v in made]
+            self._check()
         guards = self.program.guards
         program = simplify(self.program)
         program.guards.update(guards)
@@ -99,6 +100,14 @@ class _Reader:
         results = [{"tensor": i} for i in range(len(outputs))]
         results = results[0] if len(results) == 1 else {"tuple": results}
         self.exported = ExportedProgram(program, inputs, outputs, self.state, arguments, results)
+
+    def _check(self):
+        """Ask of every node what is asked of an archive's: a file may say anything."""
+        for node in self.program.nodes:
+            try:
+                checks.check(node.op, node.inputs, node.params)
+            except checks.Refused as error:
+                raise OnnxError(f"onnx.load: {node.op.name}: {error}") from error
 
     def _input(self, i, info) -> TensorSpec:
         kind = info.type.tensor_type
@@ -131,16 +140,16 @@ class _Reader:
     def _node(self, node):
         inputs = [self.values[name] for name in node.input]
         attributes = {a.name: self._attribute(a) for a in node.attribute}
-        results = fold(node.op_type, inputs, attributes)
-        if results is None:
-            try:
+        try:
+            results = fold(node.op_type, inputs, attributes)
+            if results is None:
                 results = READERS[node.op_type](self, *inputs, **attributes)
-            except TypeError as error:
-                # An attribute or input that the reader does not take.
-                raise OnnxError(f"onnx.load: {node.op_type} {node.name!r}: {error}") from error
-            except FaculaError as error:
-                error.add_note(f"while reading the ONNX node {node.op_type} {node.name!r}")
-                raise
+        except FaculaError as error:
+            error.add_note(f"while reading the ONNX node {node.op_type} {node.name!r}")
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # Inputs or attributes that the reader does not take, or of other kinds.
+            raise OnnxError(f"onnx.load: {node.op_type} {node.name!r}: {error}") from error
         results = results if isinstance(results, (tuple, list)) else (results,)
         for name, value in zip(node.output, results):
             self.values[name] = value
