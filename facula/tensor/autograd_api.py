@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from facula.base.errors import ArgumentTypeError, AutogradError, UnsupportedError, fail
+from facula.base.errors import ArgumentTypeError, AutogradError, fail
+from facula.ops import F
 from facula.tensor import memory, tape
 from facula.tensor.grad_mode import mode
 from facula.tensor.tensor import Tensor, describe
@@ -166,6 +167,8 @@ def grad(
         retain_graph: keep what was saved; as ``create_graph``.
         create_graph: record, so that the gradients can be differentiated.
         allow_unused: None for inputs that the outputs do not depend on, instead of an error.
+        is_grads_batched: the first dimension of ``grad_outputs`` counts cotangents: backward runs
+            once for each, and so does the first dimension of the results.
         materialize_grads: zeros instead of None.
 
     Raises:
@@ -178,12 +181,10 @@ def grad(
     (27.0, 18.0)
     """
     if is_grads_batched:
-        fail(
-            UnsupportedError,
-            "grad",
-            "is_grads_batched=True is not supported",
-            "call grad once for each cotangent",
-        )
+        return _one_by_one(
+            outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused,
+            materialize_grads,
+        )  # fmt: skip
     if materialize_grads and allow_unused is False:
         fail(
             AutogradError,
@@ -206,6 +207,26 @@ def grad(
                 "used in the graph. Set allow_unused=True if this is the desired behavior.",
             )
     return tuple(found)
+
+
+def _one_by_one(outputs, inputs, seeds, retain_graph, create_graph, allow_unused, materialize):
+    """Gradients for each of several cotangents, stacked."""
+    seeds = _sequence(seeds)
+    count = next((g._meta.shape[0] for g in seeds if g is not None), 0)
+    keep = create_graph if retain_graph is None else retain_graph
+    rows = [
+        grad(
+            outputs,
+            inputs,
+            [None if g is None else g[i] for g in seeds],
+            retain_graph=keep or i + 1 < count,
+            create_graph=create_graph,
+            allow_unused=allow_unused,
+            materialize_grads=materialize,
+        )
+        for i in range(count)
+    ]
+    return tuple(None if column[0] is None else F.stack(list(column)) for column in zip(*rows))
 
 
 def _backward_method(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):

@@ -359,3 +359,9 @@ def test_results_that_are_flat_have_zero_gradients():
         assert not F.norm(x, 0).requires_grad
     assert not F.argmax(x).requires_grad
     assert not F.stop(x).requires_grad
+
+
+def test_several_cotangents_at_once():
+    x = ft.tensor([1.0, 2.0], requires_grad=True)
+    (g,) = ft.grad(x * x, x, ft.tensor([[1.0, 0.0], [0.0, 1.0]]), is_grads_batched=True)
+    assert g.tolist() == [[2.0, 0.0], [0.0, 4.0]]
