@@ -243,6 +243,35 @@ class Schedule:
                 self.scope.known[id(root)] = value
                 if id(root) in self.places:
                     self.scope.store(self.places[id(root)], self._index_of(root), value)
+        self._compute_constant_values(level)
+
+    def _compute_constant_values(self, level):
+        """Compute, ahead of the next pass, what of it is the same for all reduced positions.
+
+        The pass then finds them: a division a row instead of one a vector.
+        """
+        found, seen = [], set()
+
+        def walk(v, index_map):
+            if (id(v), index_map) in seen or v.node is None or self._is_reduction(v):
+                return
+            seen.add((id(v), index_map))
+            constant = None not in index_map and not self.reduced & set(index_map)
+            if constant and v.node.op.kind == "pointwise":
+                if self.levels.get(id(v)) == level and id(v) not in self.scope.known:
+                    found.append((v, index_map))
+            elif id(v) not in self.fusion.roots or self._in_group(v):
+                for x, m in zip(v.node.inputs, operand_maps(v.node, index_map)):
+                    walk(x, m)
+
+        everywhere = tuple(ZERO if is_one(n) else d for d, n in enumerate(self.full))
+        for root in self._full_roots():
+            walk(root, everywhere)
+        for root in self._reductions():
+            walk(root.node.inputs[0], everywhere)
+        zero = L.Const(0, D.int64)
+        for v, index_map in found:
+            self.scope.element(v, [zero if m == ZERO else self.index[m] for m in index_map])
 
     def _due(self, level):
         return [r for r in self._reductions() if self.levels[id(r)] == level]
@@ -314,12 +343,42 @@ class Schedule:
         first_pass = self._keep_dear_values(inner)
 
         def one(level, locals_, final):
+            if level == 2:
+                self._ask_for_next_row(outer, inner)
             self._pass(level, inner, locals_, final)
             for key, p in first_pass.items():
                 self.scope.rows[key].stored = p <= level
 
         with self._parallel(outer, dims.product(r.size for r in inner)):
             self._all_passes(one)
+
+    def _ask_for_next_row(self, outer, inner):
+        """Prefetch what the first pass reads of the next row, while later passes compute.
+
+        Processors foresee addresses within a page of memory only, and a row is often a page.
+        """
+        if len(outer) != 1 or len(inner) != 1:
+            return
+        (row,), (column,) = outer, inner
+        for v in {id(v): v for v in self._read_along(column)}.values():
+            line = 64 // v.dtype.itemsize
+            index = list(self.index)
+            index[row.members[-1]] = index[row.members[-1]] + 1
+            with self.k.serial(0, L.idiv_ceil(self.scope.size(column.size), line)) as i:
+                index[column.members[-1]] = i * line
+                place = self.places[id(v)]
+                self.k.prefetch(self.scope.buffer(place), self.scope.position(index, place.strides))
+
+    def _read_along(self, run):
+        """Memory of the full shape that the first pass reads, contiguous along a run."""
+        for root in self._due(1):
+            for v, index_map in self.fusion.reads_of(root, self.group):
+                place = self.places.get(id(v))
+                if place is not None and index_map == tuple(
+                    ZERO if is_one(n) else d for d, n in enumerate(self.full)
+                ):
+                    if dims.same(place.strides[run.members[-1]], 1):
+                        yield v
 
     def _keep_dear_values(self, inner):
         """Give values that are dear and needed by several passes a row of scratch memory."""

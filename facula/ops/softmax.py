@@ -20,7 +20,8 @@ def _wide(x):
 def _softmax(x, *, dim):
     w = _wide(x)
     e = F.exp(w - spread(max_(w, dims=(dim,)), w.shape, (dim,)))
-    return to(e / spread(sum_(e, dims=(dim,)), w.shape, (dim,)), x.dtype)
+    # One division a row: the sum is at least 1, so that its reciprocal costs no range.
+    return to(e * spread(1.0 / sum_(e, dims=(dim,)), w.shape, (dim,)), x.dtype)
 
 
 def _softmax_gradient(g, y, x, *, dim):
