@@ -87,6 +87,9 @@ def column_stack(tensors: Tensors):
     )
 
 
+#: A split into more parts than this is a mistake, and would take all memory.
+_MOST_PARTS = 1 << 20
+
 # Splitting ---------------------------------------------------------------------------------------
 
 
@@ -102,6 +105,10 @@ def tensor_split(input: Value, indices_or_sections, dim=0):
         k = indices_or_sections
         if k <= 0:
             fail(ShapeError, "tensor_split", f"number of sections must be larger than 0, got {k}")
+        if k > _MOST_PARTS:
+            fail(
+                ShapeError, "tensor_split", f"{k} sections are more than the {_MOST_PARTS} allowed"
+            )
         size, longer = n // k, n % k
         at = [i * size + (i if i < longer else longer) for i in range(k + 1)]
     else:

@@ -16,7 +16,7 @@ from facula.tensor.functions import fit, function_of
 from facula.tensor.grad_mode import mode
 from facula.tensor.interop import from_numpy
 from facula.tensor.tape import Node, edge, start
-from facula.tensor.tensor import Tensor, wrap
+from facula.tensor.tensor import Tensor, need_tensor, wrap
 
 
 class LinAlgError(FaculaError, RuntimeError):
@@ -73,6 +73,7 @@ def with_out(function):
 
     @functools.wraps(function)
     def wrapped(*args, out=None, **named):
+        need_tensor(f"linalg.{function.__name__}", *args[:1])
         found = function(*args, **named)
         if out is None:
             return found

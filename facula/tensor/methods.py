@@ -211,11 +211,6 @@ def set_(self, source):
     return self
 
 
-def untyped_storage(self):
-    """The memory: an object with ``nbytes``, ``data_ptr`` and the buffer protocol."""
-    return self._storage
-
-
 # Gradients --------------------------------------------------------------------------------------
 
 
@@ -338,7 +333,6 @@ def attach() -> None:
         tolist,
         resize_,
         set_,
-        untyped_storage,
         register_hook,
         register_post_accumulate_grad_hook,
         retain_grad,

@@ -8,7 +8,7 @@ from facula.tensor import views
 from facula.tensor.creation import arange, refuse_complex
 from facula.tensor.functions import function_of
 from facula.tensor.grad_mode import mode, no_grad
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import Tensor, need_tensor
 
 # Views in place ----------------------------------------------------------------------------------
 
@@ -80,6 +80,7 @@ def map_(self, tensor, callable):  # noqa: A002
 
 def nonzero_static(input, *, size, fill_value=-1):  # noqa: A002
     """``nonzero`` cut, or filled up with ``fill_value``, to ``size`` rows."""
+    need_tensor("nonzero_static", input)
     found = input.nonzero()[:size]
     out = found.new_full((size, input.ndim), fill_value)
     out[: found.shape[0]] = found
@@ -88,41 +89,49 @@ def nonzero_static(input, *, size, fill_value=-1):  # noqa: A002
 
 def adjoint(input):  # noqa: A002
     """The last two dimensions exchanged."""
+    need_tensor("adjoint", input)
     return input.transpose(-2, -1)
 
 
 def detach(input):  # noqa: A002
     """The same memory without history."""
+    need_tensor("detach", input)
     return input.detach()
 
 
 def detach_(input):  # noqa: A002
     """Forget the history, in place."""
+    need_tensor("detach_", input)
     return input.detach_()
 
 
 def fill(input, value):  # noqa: A002
     """A tensor of the shape of ``input`` with ``value`` everywhere."""
+    need_tensor("fill", input)
     return function_of(OPS["fill"])(input, value)
 
 
 def fill_(input, value):  # noqa: A002
     """Every element ``value``, in place."""
+    need_tensor("fill_", input)
     return input.fill_(value)
 
 
 def zero_(input):  # noqa: A002
     """Every element 0, in place."""
+    need_tensor("zero_", input)
     return input.zero_()
 
 
 def is_inference(input) -> bool:  # noqa: A002
     """Whether a tensor was made in inference mode."""
+    need_tensor("is_inference", input)
     return input.is_inference()
 
 
 def is_signed(input) -> bool:  # noqa: A002
     """Whether the dtype has negative numbers."""
+    need_tensor("is_signed", input)
     return input.is_signed()
 
 
@@ -141,6 +150,7 @@ def imag(input):  # noqa: A002
 
 def as_strided(input, size, stride, storage_offset=None):  # noqa: A002
     """The memory of ``input`` in any shape and strides (in elements)."""
+    need_tensor("as_strided", input)
     return views.as_strided(input, size, stride, storage_offset)
 
 

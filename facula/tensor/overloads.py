@@ -67,6 +67,7 @@ nanmedian = _middle("nanmedian", "all elements that are no NaN")
 
 def equal(input, other) -> bool:  # noqa: A002
     """Whether two tensors have the same shape and elements."""
+    need_tensor("equal", input, other)
     if input.shape != other.shape:
         return False
     with no_grad():
@@ -75,6 +76,7 @@ def equal(input, other) -> bool:  # noqa: A002
 
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False) -> bool:  # noqa: A002
     """Whether ``|input - other| <= atol + rtol * |other|`` everywhere."""
+    need_tensor("allclose", input, other)
     with no_grad():
         return bool(_op("isclose")(input, other, rtol, atol, equal_nan).all())
 
@@ -158,6 +160,7 @@ def _sorted_rows(x):
 
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):  # noqa: A002
     """The elements (or slices along ``dim``) that differ from the one before."""
+    need_tensor("unique_consecutive", input)
     with no_grad():
         x = input.reshape(-1) if dim is None else input.movedim(dim, 0)
         n = x.shape[0]
@@ -204,6 +207,7 @@ def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
         weight: what each element counts.
         density: divide by the total and the widths.
     """
+    need_tensor("histogram", input)
     with no_grad():
         x = input.detach().reshape(-1)
         edges = bins if isinstance(bins, Tensor) else _edges(x, bins, range)
@@ -236,6 +240,7 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):  # no
         repeats: a number, or a vector with one for each element; alone, as ``input``, it gives
             the positions that are to be taken.
     """
+    need_tensor("repeat_interleave", input)
     if repeats is None:
         return _repeated(input)
     if isinstance(repeats, Tensor) and repeats.numel() == 1:
@@ -402,6 +407,7 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):  # noqa: A002
         spacing: the distance of neighbours, or one a dimension.
         edge_order: 1 or 2, the accuracy at the ends.
     """
+    need_tensor("gradient", input)
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
     steps = [1 if s is None else s for s in steps]

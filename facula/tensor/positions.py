@@ -13,6 +13,7 @@ from facula.tensor.tensor import Tensor, need_tensor
 def into(name, out, y):
     """``out`` with the elements of ``y``, resized to its shape; the dtypes must agree."""
     need_tensor(name, out)
+    need_tensor(name, out)
     if out.dtype is not y.dtype:
         fail(ShapeError, name, f"Expected out tensor to have dtype {y.dtype}, but got {out.dtype} "
              "instead")  # fmt: skip
@@ -64,6 +65,7 @@ def argwhere(input):  # noqa: A002
 
 def count_nonzero(input, dim=None):  # noqa: A002
     """How many elements are nonzero, over ``dim``."""
+    need_tensor("count_nonzero", input)
     return (input != 0).sum(dim)
 
 

@@ -9,7 +9,7 @@ from facula.base.errors import ArgumentTypeError, UnsupportedError, fail
 from facula.runtime.threads import get_num_threads, set_num_threads
 from facula.tensor import dispatch
 from facula.tensor.meta import Size
-from facula.tensor.tensor import Tensor
+from facula.tensor.tensor import Tensor, need_tensor
 
 # Defaults ----------------------------------------------------------------------------------------
 
@@ -149,16 +149,19 @@ def can_cast(from_, to) -> bool:
 
 def is_floating_point(input) -> bool:  # noqa: A002
     """Whether the dtype of a tensor is a floating-point one."""
+    need_tensor("is_floating_point", input)
     return input.is_floating_point()
 
 
 def is_complex(input) -> bool:  # noqa: A002
     """False: there are no complex dtypes."""
+    need_tensor("is_complex", input)
     return input.is_complex()
 
 
 def is_nonzero(input) -> bool:  # noqa: A002
     """Whether the only element is not zero."""
+    need_tensor("is_nonzero", input)
     return bool(input)
 
 
@@ -169,11 +172,13 @@ def is_storage(obj) -> bool:
 
 def is_same_size(input, other) -> bool:  # noqa: A002
     """Whether two tensors have the same shape."""
+    need_tensor("is_same_size", input, other)
     return input.shape == other.shape
 
 
 def numel(input) -> int:  # noqa: A002
     """The number of elements of a tensor."""
+    need_tensor("numel", input)
     return input.numel()
 
 
