@@ -14,6 +14,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import operator
 import os
 import platform
 import statistics
@@ -42,8 +43,8 @@ class Worker:
             cwd=ROOT,
         )
 
-    def time(self, case: Case, threads: int, seconds: float) -> float:
-        """Median seconds of one call.
+    def time(self, case: Case, threads: int, seconds: float) -> tuple[float, float]:
+        """Median and shortest seconds of one call.
 
         Raises:
             RuntimeError: the case failed there.
@@ -104,8 +105,8 @@ def compare(report: Report, cases: list[Case], rounds: int, seconds: float) -> N
     """A row for each case and number of threads."""
     ours, theirs = Worker("facula"), Worker("torch")
     cores = len(os.sched_getaffinity(0))
-    report.say("| case | threads | facula | PyTorch | share of its time | at most | | GB/s |")
-    report.say("|---|---|---|---|---|---|---|---|")
+    report.say("| case | threads | facula | PyTorch | share | at most | | shortest | GB/s |")
+    report.say("|---|---|---|---|---|---|---|---|---|")
     for case in cases:
         for threads in (t for t in case.threads if t <= cores):
             try:
@@ -114,15 +115,18 @@ def compare(report: Report, cases: list[Case], rounds: int, seconds: float) -> N
                     for _ in range(rounds)
                 ]
             except RuntimeError as error:
-                report.say(f"| {report.failed(case.name, error)} | {threads} | | | | | failed | |")
+                report.say(
+                    f"| {report.failed(case.name, error)} | {threads} | | | | | failed | | |"
+                )
                 continue
-            share = statistics.median(a / b for a, b in pairs)
-            a, b = (statistics.median(column) for column in zip(*pairs))
+            share = statistics.median(a / b for (a, _), (b, _) in pairs)
+            a, b = (statistics.median(t for t, _ in column) for column in zip(*pairs))
+            best = operator.truediv(*(min(t for _, t in column) for column in zip(*pairs)))
             word = report.note(case.name, case.bound, share, threads=threads, pairs=pairs)
             speed = f"{case.moved / a / 1e9:.1f}, {case.moved / b / 1e9:.1f}" if case.moved else ""
             report.say(
                 f"| {case.name} | {threads} | {in_units(a)} | {in_units(b)} | {share:.2f} "
-                f"| {case.bound:.2f} | {word} | {speed} |"
+                f"| {case.bound:.2f} | {word} | {best:.2f} | {speed} |"
             )
     ours.close()
     theirs.close()
@@ -155,7 +159,7 @@ def machine() -> str:
             break
     return (
         f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f} at the start"
+        f"load {os.getloadavg()[0]:.1f} when the run began"
     )
 
 
@@ -183,9 +187,13 @@ def main() -> int:
 HEAD = """# Benchmarks
 
 Written by `make bench BENCH_ARGS=--write`. Each case is the same text for both libraries, timed
-in a process of each, in turns; "share" is the median over the rounds of facula's time by
-PyTorch's, "at most" is what it shall not exceed. The last column is the speed of memory that the
-time amounts to (facula, PyTorch): beside that of `copy_` it tells whether memory is the limit.
+in a process of each, in turns. "share" is the median over the rounds of facula's time by
+PyTorch's, "at most" what it shall not exceed; "shortest" is the same of the shortest times, which
+other programs on the machine disturb least. The last column is the speed of memory that the median
+amounts to (facula, PyTorch): beside that of `copy_` it tells whether memory is the limit.
+
+Where the load is above the number of cores, times of several threads say little: a thread that
+waits for a core holds up all others (PyTorch's, by 20 ms and more a call).
 
 """
 

@@ -32,7 +32,7 @@ import facula
 from benchmarks.cases import CASES, DIGITS
 run = CASES[DIGITS].build(facula)
 run()
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time())
 """
 
 _NEW_SIZES = """
@@ -131,8 +131,10 @@ def first_steps() -> Iterator[Row]:
     _python("import benchmarks.cases, facula.nn, facula.optim.adam, facula.tensor")
     with tempfile.TemporaryDirectory() as folder:
         for cache, bound in (("cold", 4.0), ("warm", 0.5)):
-            seconds = float(_python(_FIRST_STEP, FACULA_CACHE_DIR=folder))
+            answer = _python(_FIRST_STEP, FACULA_CACHE_DIR=folder).split()
+            seconds, processor = map(float, answer)
             yield f"the demo's first step, import included, {cache} cache (s)", seconds, bound
+            yield "its share of a processor, Python's start included (s)", processor, None
 
 
 def new_sizes() -> Iterator[Row]:
