@@ -26,6 +26,7 @@ from facula.nn.interpolation import interpolate  # noqa: F401  shown here
 from facula.ops.activation import need_probability
 from facula.ops.registry import OPS
 from facula.tensor.functions import function_of, names_in
+from facula.tensor.tensor import need_tensor
 
 _names = names_in("nn.functional")
 
@@ -246,6 +247,7 @@ def one_hot(tensor, num_classes=-1):
     Raises:
         RuntimeError: a negative class, or one not below ``num_classes``.
     """
+    need_tensor("one_hot", tensor)
     if tensor.dtype is not int64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
     if tensor.numel() == 0:

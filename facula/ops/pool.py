@@ -353,9 +353,15 @@ def _define_adaptive(rank):
 ADAPTIVE = [_define_adaptive(rank) for rank in (1, 2, 3)]
 
 
+def _at_least_one(name, parameter, n):
+    if n < 1:
+        fail(ShapeError, name, f"expects a positive {parameter}, but got {n}")
+
+
 @op(spaces=NN, samples=lambda make: [((make(2, 8, 3, 3), 2), {})])
 def pixel_shuffle(input: Value, upscale_factor):
     """Channels ``[n, c r r, h, w]`` to space ``[n, c, h r, w r]``."""
+    _at_least_one("pixel_shuffle", "upscale_factor", upscale_factor)
     r, (c, h, w) = upscale_factor, input.shape[-3:]
     if not c % (r * r) == 0:
         fail(
@@ -374,6 +380,7 @@ def pixel_shuffle(input: Value, upscale_factor):
 @op(spaces=NN, samples=lambda make: [((make(2, 2, 4, 6), 2), {})])
 def pixel_unshuffle(input: Value, downscale_factor):
     """Space ``[n, c, h r, w r]`` to channels ``[n, c r r, h, w]``."""
+    _at_least_one("pixel_unshuffle", "downscale_factor", downscale_factor)
     r, (c, h, w) = downscale_factor, input.shape[-3:]
     if not (h % r == 0 and w % r == 0):
         fail(ShapeError, "pixel_unshuffle", f"expects height and width divisible by {r}")

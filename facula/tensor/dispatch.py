@@ -320,7 +320,7 @@ class Site:
         if "Tensors" in note:
             expected = "tuple of Tensors"
             fits = isinstance(a, Tensor) or (
-                isinstance(a, (list, tuple)) and all(isinstance(x, Tensor) or x is None for x in a)
+                isinstance(a, (list, tuple)) and all(isinstance(x, Tensor) for x in a)
             )
         else:
             expected = "Tensor" if "Value" in note else "Number"
@@ -357,9 +357,8 @@ class Site:
         s.expressions.append(expression)
         return ("data", len(s.data) - 1)
 
-    def plan(self, args, recording=True):
-        """A function of the slots' arguments that does the call."""
-        s = self.sort(args)
+    def tensors(self, s, args) -> list:
+        """The tensors among the data; a call without any is refused."""
         tensors = [x for x in s.data if type(x) not in NUMBERS]
         if not tensors and not self.random:
             fail(
@@ -368,6 +367,12 @@ class Site:
                 "expected a Tensor as an argument, got "
                 f"{', '.join(type(a).__name__ for a in args)}",
             )
+        return tensors
+
+    def plan(self, args, recording=True):
+        """A function of the slots' arguments that does the call."""
+        s = self.sort(args)
+        tensors = self.tensors(s, args)
         if self.view and len(tensors) == 1:
             found = views.plan(self, lambda values: s.build(values, self.arguments), s.data)
             if found is not None:

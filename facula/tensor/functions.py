@@ -285,6 +285,7 @@ def write_out(site, args, out):
 
 def _out_plan(site, args, outs):
     s = site.sort(args)
+    site.tensors(s, args)
 
     def build(values):
         return s.build(values[: s.counted], site.arguments)
