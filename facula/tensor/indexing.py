@@ -14,6 +14,7 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.errors import IndexRangeError, ShapeError, fail
 from facula.ops import OPS
+from facula.tensor.creation import arange
 from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import function_of
 from facula.tensor.positions import nonzero_tuple, true_positions
@@ -395,7 +396,9 @@ def setitem(self, index, value):
             except IndexRangeError:
                 pass  # Found again, and named, below.
     s = Selection(self, parts)
-    if not s.indices:
+    if capture.trace is not None and s.mask is None and s.indices:
+        _put(self, parts, _operand(self, value))
+    elif not s.indices:
         _write(s.view, value)
     elif s.mask is not None and _single(value):
         dim, mask = s.mask
@@ -404,6 +407,12 @@ def setitem(self, index, value):
         _masked_fill(s.view, mask.reshape(shape), value)
     else:
         put_at(s.resolve(), _operand(self, value), False)
+
+
+def _put(x, parts, value):
+    """``x[parts] = value`` without a view, as captured functions need it: at flat positions."""
+    places = arange(x.numel()).reshape(x.shape)[parts]
+    x.put_(places, value.to(x.dtype).expand(places.shape))
 
 
 def _single(value) -> bool:

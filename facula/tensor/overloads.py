@@ -9,7 +9,7 @@ from facula.tensor.creation import arange, linspace
 from facula.tensor.functions import function_of
 from facula.tensor.grad_mode import no_grad
 from facula.tensor.meta import Size
-from facula.tensor.positions import nonzero
+from facula.tensor.positions import into, nonzero
 from facula.tensor.tensor import Tensor, need_tensor
 
 
@@ -218,6 +218,10 @@ def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
         hist = x.new_zeros(edges.numel() - 1).index_add_(0, place, amount)
         if density:
             hist = hist / hist.sum() / (edges[1:] - edges[:-1])
+    if out is not None:
+        for target, y in zip(out, (hist, edges)):
+            into("histogram", target, y)
+        hist, edges = out
     return results.histogram(hist, edges)
 
 
