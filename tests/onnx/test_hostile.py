@@ -27,8 +27,8 @@ def test_files_that_are_none(tmp_path):
 def model(*nodes, opset=18, initializer=()):
     helper = onnx.helper
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(list(nodes), "g", [value("x", 1, ["n", 3])], [value("y", 1, ["a", "b"])],
-                              list(initializer))  # fmt: skip
+    given, result = value("x", 1, ["n", 3]), value("y", 1, ["a", "b"])
+    graph = helper.make_graph(list(nodes), "g", [given], [result], list(initializer))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
 
 

@@ -24,8 +24,8 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 TESTED = [op for op in OPS.values() if not op.random and samples(op)]
-#: Ops whose samples onnxruntime cannot run or runs otherwise, and why. The files are valid.
-RUNTIME: dict[str, str] = {}
+#: Ops that onnxruntime has no kernels for, though the files are valid: they are read back alone.
+RUNTIME = dict.fromkeys(("ndtr", "erfcx", "log_ndtr"), "no Erf in float64")
 
 
 def test_every_primitive_is_mapped_or_a_composite_or_said_to_be_neither():
@@ -91,7 +91,8 @@ def agree(op, args, kwargs, given, want, dynamic):
         assert any(f"{name} cannot" in str(error) for name in UNMAPPED), error
         return str(error)
     onnx.checker.check_model(proto, full_check=True)
-    close(op, run(proto, [t.numpy() for t in given]), want)
+    if op.name not in RUNTIME:
+        close(op, run(proto, [t.numpy() for t in given]), want)
     close(op, [t.numpy() for t in load(proto, sizes=program_sizes(program)).run(given)], want)
     return ""
 
