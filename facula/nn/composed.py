@@ -145,6 +145,12 @@ def ctc_loss(
         last = end[2 * length - 1 : 2 * length + 1] if length else end[:1]
         losses.append(-_log_add(*last.unbind(0)).reshape(1))
     losses = cat(losses)
+    if log_probs.requires_grad:
+        # PyTorch gives the derivative by the scores before log_softmax, which is the same for all
+        # who normalise: its other part adds exp(log_probs) at every step that is read.
+        read = arange(n_steps).unsqueeze(1) < losses.new_tensor(input_lengths).to(int64)
+        mass = (log_probs.exp().sum(dim=2) * read.to(log_probs.dtype)).sum(dim=0)
+        losses = losses + (mass - mass.detach())
     if zero_infinity:
         losses = where(losses == math.inf, 0.0, losses)
     if reduction == "mean":

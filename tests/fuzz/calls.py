@@ -181,6 +181,9 @@ def odd_value(rng) -> str:
 
 
 def is_tensor(text) -> bool:
+    """Whether an expression surely is one for a tensor."""
+    if ".numpy()" in text or ".tolist()" in text:
+        return False
     return text.startswith(("facula.r", "(facula.r", "facula.ones", "facula.full"))
 
 
@@ -189,12 +192,12 @@ def _spoil(rng, args, kwargs, op, method):
     kind = rng.random()
     if args and kind < 0.65:
         i = rng.randrange(len(args))
-        if kind < 0.35 and is_tensor(args[i]):
+        if method and i == 0:
+            args[0] = odd_tensor(rng)
+        elif kind < 0.35 and is_tensor(args[i]):
             args[i] = changed(rng, args[i])
         else:
-            args[i] = odd_tensor(rng) if method and i == 0 else odd_value(rng)
-        if method and not i and args[0].endswith(("list())", "numpy())", "),)", "])")):
-            args[0] = odd_tensor(rng)
+            args[i] = odd_value(rng)
     elif kind < 0.75 and kwargs:
         kwargs[rng.choice(list(kwargs))] = odd_value(rng)
     elif kind < 0.8 and len(args) > method:

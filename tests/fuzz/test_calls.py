@@ -14,7 +14,7 @@ from pathlib import Path
 from calls import program
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
-CALLS = int(os.environ.get("FACULA_FUZZ_CALLS", "2000"))
+CALLS = int(os.environ.get("FACULA_FUZZ_CALLS", "1500"))
 FIRST = int(os.environ.get("FACULA_FUZZ_SEED", "0"))
 #: Seconds without a word from the worker after which it counts as hanging.
 SILENCE = 60
