@@ -62,6 +62,32 @@ def _middle(word, what):
 median = _middle("median", "all elements")
 nanmedian = _middle("nanmedian", "all elements that are no NaN")
 
+# Squares are products: exact, and a twentieth of the time of a general power --------------------
+
+
+def _is_square(x, exponent):
+    kind = type(exponent)
+    if exponent is not True and kind in (int, float) and exponent == 2 and isinstance(x, Tensor):
+        return x.dtype.kind == "f" or kind is int and x.dtype.kind != "b"
+    return False
+
+
+def pow(input, exponent, *, out=None):  # noqa: A001, A002
+    """``input ** exponent``, elementwise with broadcasting and promotion."""
+    if _is_square(input, exponent):
+        return _op("square")(input) if out is None else _op("square")(input, out=out)
+    return _op("pow")(input, exponent) if out is None else _op("pow")(input, exponent, out=out)
+
+
+_power = Tensor.__pow__
+
+
+def _raised(self, exponent):
+    return _op("square")(self) if _is_square(self, exponent) else _power(self, exponent)
+
+
+Tensor.__pow__ = _raised
+
 # Comparisons to one bool -------------------------------------------------------------------------
 
 
@@ -463,14 +489,15 @@ def resize_as_(self, the_template, *, memory_format=None):
 for _function in (
     max, min, median, nanmedian, equal, allclose, unique, unique_consecutive, bincount, histogram,
     repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_, flip, permute,
-    tensor_split,
+    tensor_split, pow,
 ):  # fmt: skip
     setattr(Tensor, _function.__name__, _function)
 
 __all__ = [
     "allclose", "atleast_1d", "atleast_2d", "atleast_3d", "bincount", "broadcast_shapes",
     "broadcast_tensors", "einsum", "equal", "flip", "gradient", "histogram", "max", "median", "min",
-    "nanmedian", "permute", "repeat_interleave", "resize_as_", "split_with_sizes", "tensor_split",
+    "nanmedian", "permute", "pow",
+    "repeat_interleave", "resize_as_", "split_with_sizes", "tensor_split",
     "unique",
     "unique_consecutive", "unravel_index", "unsafe_chunk", "unsafe_split",
 ]  # fmt: skip
