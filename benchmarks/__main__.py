@@ -192,8 +192,9 @@ PyTorch's, "at most" what it shall not exceed; "shortest" is the same of the sho
 other programs on the machine disturb least. The last column is the speed of memory that the median
 amounts to (facula, PyTorch): beside that of `copy_` it tells whether memory is the limit.
 
-Where the load is above the number of cores, times of several threads say little: a thread that
-waits for a core holds up all others (PyTorch's, by 20 ms and more a call).
+One thread's times are those on a processor, without waiting for one. Where the load is above the
+number of cores, times of several threads say little: a thread that waits for a core holds up all
+others (PyTorch's, by 20 ms and more a call).
 
 """
 
