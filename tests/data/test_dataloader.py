@@ -160,7 +160,7 @@ def test_shuffle():
         {"dataset": Stream(3), "sampler": [1]},
         {"dataset": Stream(3), "batch_sampler": [[1]]},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_contradictions_are_refused(kwargs):
     with pytest.raises(ValueError, match=r"(DataLoader|BatchSampler): "):
