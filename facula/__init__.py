@@ -19,7 +19,9 @@ __version__ = "0.1.0"
 
 #: Names that are not among those of tensors -> module.
 _ELSEWHERE = {
+    "GradScaler": "facula.amp",
     "OutOfMemoryError": "facula.base.errors",
+    "autocast": "facula.amp",
     "compile": "facula.tensor.compile",
     "device": "facula.base.device",
     "dtype": "facula.base.dtypes",

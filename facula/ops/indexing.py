@@ -183,7 +183,7 @@ def gather(input: Value, dim, index: Value, *, sparse_grad=False):
         IndexError: an index out of range.
     """
     dim = wrap_dim("gather", dim, input.ndim)
-    index = need_index("gather", index)
+    index = to(index, D.int64) if index.dtype is D.uint8 else need_index("gather", index)
     if index.ndim == 0 or input.ndim == 0:
         y = gather_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), dim=0)
         return F.reshape(y, index.shape)
