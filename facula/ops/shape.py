@@ -415,7 +415,8 @@ def unfold(input: Value, dimension, size, step):
     """All windows of ``size`` along a dimension, ``step`` apart, as a new last dimension."""
     d = wrap_dim("unfold", dimension, input.ndim)
     if input.ndim == 0:
-        input = F.reshape(input, (1,))
+        # One element has one window of at most one, which is not a dimension more.
+        return F.select(F.unfold(F.reshape(input, (1,)), 0, size, step), 0, 0)
     if size > input.shape[d] or size < 0:
         fail(
             ShapeError,

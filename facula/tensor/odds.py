@@ -195,6 +195,8 @@ Tensor.is_same_size = lambda self, other: self.shape == other.shape
 Tensor.__reversed__, Tensor.__delitem__, Tensor.as_subclass = _reversed, _delete, _as_subclass
 Tensor.mH = property(adjoint, doc="The last two dimensions exchanged.")
 Tensor.ger = lambda self, vec2: self.outer(vec2)
+Tensor.polygamma = lambda self, n: OPS["polygamma"](n, self)
+Tensor.polygamma_ = lambda self, n: self.copy_(OPS["polygamma"](n, self))
 Tensor.resolve_conj = Tensor.resolve_neg = Tensor.conj = lambda self: self
 Tensor.conj_physical = lambda self: self.clone()
 
