@@ -135,7 +135,7 @@ def hardshrink(input: Value, lambd: Scalar = 0.5):
 def softshrink(input: Value, lambd=0.5):
     """``input`` moved towards 0 by ``lambd`` >= 0, and 0 within."""
     if lambd < 0:
-        fail(ArgumentError, "softshrink", f"lambda must be greater or equal to 0, but found {lambd}")
+        fail(ArgumentError, "softshrink", f"lambd must be at least 0, but got {lambd}")
     away = F.where(F.gt(input, lambd), input - lambd, input + lambd)
     return F.where(F.le(F.abs(input), lambd), input * 0.0, away)
 

@@ -116,6 +116,7 @@ def polygamma(n, input: Value):
     aliases=("multigammaln",),
     spaces=("torch", "method"),
     inplace=True,
+    out=True,
     samples=lambda make: [((make(3, 5, low=2.0, high=6.0), p), {}) for p in (1, 3)],
 )
 def mvlgamma(input: Value, p):
