@@ -123,6 +123,18 @@ def _array(self, dtype=None, copy=None):
     return a.copy() if copy else a
 
 
+def _array_wrap(self, array, context=None, return_scalar=False):
+    """What NumPy's functions of a tensor return: a tensor."""
+    return from_numpy(array)
+
+
+def _copy(self):
+    """``copy.copy``: another tensor over the same memory."""
+    y = self.detach()
+    y = y if type(self) is Tensor else y.as_subclass(type(self))
+    return y.requires_grad_() if self._meta.requires_grad else y
+
+
 # DLPack ------------------------------------------------------------------------------------------
 
 
@@ -342,7 +354,8 @@ def untyped_storage(self) -> UntypedStorage:
     return UntypedStorage(self._storage)
 
 
-Tensor.numpy, Tensor.__array__ = numpy, _array
+Tensor.numpy, Tensor.__array__, Tensor.__array_wrap__ = numpy, _array, _array_wrap
+Tensor.__copy__ = _copy
 Tensor.__dlpack__, Tensor.__dlpack_device__ = _dlpack, _dlpack_device
 Tensor.untyped_storage = untyped_storage
 

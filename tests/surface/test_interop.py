@@ -70,6 +70,8 @@ def test_numpy_functions_take_tensors():
     np.testing.assert_array_equal(np.asarray(x, dtype=np.int32), [1, 2])
     assert isinstance(np.float32(2) * x, facula.Tensor) and (np.float32(2) * x).tolist() == [2, 4]
     assert isinstance(x + np.float64(1), facula.Tensor)
+    assert isinstance(np.sin(x), facula.Tensor)
+    assert (x * np.ones(2)).tolist() == [1, 2] and np.add(x, 1).tolist() == [2, 3]
 
 
 def test_dlpack_with_numpy():
@@ -158,6 +160,7 @@ def test_copies_and_pickles():
         assert y.requires_grad and y.tolist() == x.tolist() and y.data_ptr() != x.data_ptr()
     view = x.detach().t()
     assert pickle.loads(pickle.dumps(view)).tolist() == view.tolist()
+    assert copy.copy(x).data_ptr() == x.data_ptr() and copy.copy(x).requires_grad
     pair = [x, x]
     again = copy.deepcopy(pair)
     assert again[0] is again[1]
