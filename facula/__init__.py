@@ -29,7 +29,6 @@ _ELSEWHERE = {
     "get_num_threads": "facula.runtime.threads",
     "load": "facula.serialization",
     "save": "facula.serialization",
-    "set_num_threads": "facula.runtime.threads",
     **dict.fromkeys(
         "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
         "dropout feature_alpha_dropout hinge_embedding_loss "

@@ -6,7 +6,8 @@ from facula.base import dtypes as D
 from facula.base.device import CPU, device
 from facula.base.dtypes import dtype, get_default_dtype, promote_types
 from facula.base.errors import ArgumentTypeError, UnsupportedError, fail
-from facula.runtime.threads import get_num_threads, set_num_threads
+from facula.runtime import threads
+from facula.runtime.threads import get_num_threads
 from facula.tensor import dispatch
 from facula.tensor.meta import Size
 from facula.tensor.tensor import Tensor, need_tensor
@@ -22,6 +23,19 @@ def set_default_dtype(d) -> None:
     """
     D.set_default_dtype(d)
     dispatch.forget()  # Traces hold the former default.
+
+
+def set_num_threads(num_threads: int) -> None:
+    """How many threads one kernel may use, from now on.
+
+    Raises:
+        TypeError: no int.
+        ValueError: not between 1 and 1024.
+    """
+    before = get_num_threads()
+    threads.set_num_threads(num_threads)
+    if num_threads != before:
+        dispatch.forget()  # Plans say how work is cut, which changes no bit but the speed.
 
 
 def set_default_tensor_type(t) -> None:
