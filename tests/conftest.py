@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Kernels compiled by one run serve the next, but never those of the user who runs the tests.
 os.environ.setdefault("FACULA_CACHE_DIR", str(ROOT / "build" / "test-cache"))
+# A shell's background jobs ignore Ctrl-C and pass that on; tests of Ctrl-C need it to work.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Every Program and Kernel is verified after every pass.
 os.environ.setdefault("FACULA_VERIFY", "1")
 
