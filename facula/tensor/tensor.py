@@ -305,7 +305,8 @@ def need_tensor(name, *xs) -> None:
     """
     for x in xs:
         if not isinstance(x, Tensor):
-            fail(ArgumentTypeError, name, f"expected a Tensor as an argument, got {type(x).__name__}")
+            kind = type(x).__name__
+            fail(ArgumentTypeError, name, f"expected a Tensor as an argument, got {kind}")
 
 
 def fill(self, meta, ptr, storage):
