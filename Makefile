@@ -16,7 +16,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --quiet
 # Not a second torch: this one is what the figures in benchmarks/ are measured against.
 TORCH := torch==2.13.0
-PYTEST_ARGS ?= -q
+# Two processes: the tests are many and small, and most use one thread.
+PYTEST_ARGS ?= -q -n 2
 
 .PHONY: demo test conformance bench lint wheel clean
 .DELETE_ON_ERROR:
