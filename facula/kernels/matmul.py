@@ -547,6 +547,21 @@ def _variant(batch, m, n, k, b_unit, narrow, vector_bytes):
     return "grid" if m <= 192 or batch > 1 and max(m, n) <= 512 else "rows", 0
 
 
+def _even(m, height, threads):
+    """Rows of a piece: the largest that leave no thread with much more than its share."""
+    tiles_of_rows, most = -(-max(m, 1) // height), max(1, 126 // height)
+
+    def longest(each):
+        """Tiles of the busiest thread, the rest going to one that is free first."""
+        whole, rest = divmod(tiles_of_rows, each)
+        rounds, more = divmod(whole, threads)
+        if more == 0:
+            return rounds * each + rest
+        return max((rounds + 1) * each, rounds * each + rest)
+
+    return min(range(most, 0, -1), key=longest) * height
+
+
 def _cuts(variant, height, batch, m, n, shape, threads):
     """Rows and columns of a piece: whole tiles, and some pieces for each thread."""
     pieces = 1 if threads == 1 else 3 * threads
@@ -555,7 +570,7 @@ def _cuts(variant, height, batch, m, n, shape, threads):
         return min(-(-max(size, 1) // (unit * pieces)) * unit, most // unit * unit)
 
     if variant == "rows":
-        return cut(m, shape.height, pieces, 126), shape.width
+        return _even(m, shape.height, threads), shape.width
     pieces = max(1, pieces // max(batch, 1))
     if variant == "grid":
         return cut(m, shape.height, 1, 252), cut(n, shape.width, pieces, 512)
