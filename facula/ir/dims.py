@@ -144,10 +144,6 @@ def hint(d) -> int:
     return d.hint if isinstance(d, Dim) else d
 
 
-def hints(shape) -> tuple:
-    return tuple(hint(d) for d in shape)
-
-
 def _terms(d):
     return d.terms if isinstance(d, Dim) else ({(): d} if d else {})
 

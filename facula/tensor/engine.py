@@ -121,12 +121,6 @@ class Executable:
         self.fresh = {j: f for f, j in enumerate(fresh)}
         self._lifetimes = self._temp_lifetimes()
 
-    def output_shapes(self, symbols) -> list[tuple]:
-        """The shapes of all outputs for these sizes."""
-        return [
-            tuple(dims.evaluate(n, symbols) for n in shape) for _, shape in self.compiled.outputs
-        ]
-
     def bind(self, symbols, strides, metas, on_error=None):
         """The builtin that runs the program on tensors of these sizes.
 
