@@ -38,7 +38,7 @@ print(time.perf_counter() - start, time.process_time())
 _NEW_SIZES = """
 import facula
 from facula import nn
-from facula.tensor import engine
+from facula.eager import engine
 
 class Attending(nn.Module):
     def __init__(self):

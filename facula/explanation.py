@@ -10,16 +10,16 @@ import traceback
 from functools import cached_property
 
 from facula.base.errors import ArgumentTypeError, fail
+from facula.eager import engine
+from facula.eager.capture import Trace, Traced, capturing, flatten, unflatten
+from facula.eager.tensor import Tensor
+from facula.eager.tracing import Routine, symbols_of
 from facula.ir import dims, print_loops
 from facula.ir import loops as L
 from facula.ir import program as P
 from facula.ir.evaluate_loops import evaluate
 from facula.ops.movement import contiguous_strides
 from facula.runtime import jit
-from facula.tensor import engine
-from facula.tensor.capture import Trace, Traced, capturing, flatten, unflatten
-from facula.tensor.tensor import Tensor
-from facula.tensor.tracing import Routine, symbols_of
 
 
 def explain(fn, *args, **kwargs) -> Explanation:

@@ -19,7 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "facula"
 
 #: A layer imports itself and those before it.
-ENGINE = ("base", "ir", "ops", "derivatives", "kernels", "compiler", "codegen", "runtime", "tensor")
+ENGINE = (
+    "base",
+    "ir",
+    "ops",
+    "derivatives",
+    "kernels",
+    "compiler",
+    "codegen",
+    "runtime",
+    "eager",
+)
 #: Everything that is not named here or above is a library, and so is the face, `facula` itself.
 ROADS = (("onnx", "export", "serve"), ("distributed",), ("compat",), ("cli", "__main__"))
 LIBRARY = len(ENGINE)
@@ -29,10 +39,8 @@ UNSEEN = {"compat": {"cli"}}
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 70
-#: The plan's figure is 20,000, for an engine without the library of composite ops and without the
-#: surface of tensors (creation, indexing, printing, ...), which stand in ops/ and tensor/ today:
-#: docs/design/decisions.md says what a split takes. This number only falls.
-MAX_ENGINE_LINES = 31_500
+#: The plan's figure is 20,000. What counts as engine, and why, is in docs/design/decisions.md.
+MAX_ENGINE_LINES = 25_000
 #: "path" or "path:function" -> its lines today. It may shrink and go, never grow.
 LONGER: dict[str, int] = {}
 UNFINISHED = ("TODO", "FIXME", "XXX", "HACK", "/work/", "/root/", "/tmp/venv")

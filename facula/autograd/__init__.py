@@ -1,20 +1,20 @@
 """Automatic differentiation as users see it: PyTorch's ``torch.autograd``.
 
-(Derivatives of Programs are made in ``facula.derivatives``; the tape is ``facula.tensor.tape``.)
+(Derivatives of Programs are made in ``facula.derivatives``; the tape is ``facula.eager.tape``.)
 """
 
 from facula.autograd import functional, graph
+from facula.autograd.function import Function
 from facula.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from facula.tensor.autograd_api import backward, grad
-from facula.tensor.function import Function
-from facula.tensor.grad_mode import (
+from facula.autograd.recording import detect_anomaly, set_detect_anomaly
+from facula.eager.grad_mode import (
     enable_grad,
     inference_mode,
     no_grad,
     set_grad_enabled,
 )
-from facula.tensor.recording import detect_anomaly, set_detect_anomaly
-from facula.tensor.tensor import Tensor
+from facula.eager.tensor import Tensor
+from facula.tensor.autograd_api import backward, grad
 
 #: The former name of a tensor that is differentiated.
 Variable = Tensor

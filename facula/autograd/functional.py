@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from facula.base.errors import AutogradError, fail
-from facula.ops import F
-from facula.tensor import tape
+from facula.eager import tape
+from facula.eager.grad_mode import enable_grad
+from facula.eager.tensor import Tensor
+from facula.library import F
 from facula.tensor.autograd_api import grad
-from facula.tensor.grad_mode import enable_grad
-from facula.tensor.tensor import Tensor
 
 
 def _tuple(x):

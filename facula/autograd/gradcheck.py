@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, fail
-from facula.tensor import tape
+from facula.eager import tape
+from facula.eager.grad_mode import enable_grad, no_grad
+from facula.eager.tensor import Tensor
 from facula.tensor.autograd_api import grad
-from facula.tensor.grad_mode import enable_grad, no_grad
 from facula.tensor.memory import empty
-from facula.tensor.tensor import Tensor
 
 
 class GradcheckError(RuntimeError):

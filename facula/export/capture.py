@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from facula.base.errors import ArgumentError, ArgumentTypeError, fail
 from facula.compiler.simplify import simplify
+from facula.eager.capture import Trace, capturing
+from facula.eager.tensor import Tensor
 from facula.export import structure
 from facula.export.dynamic import Symbols, wishes
 from facula.export.errors import ExportError
@@ -14,8 +16,6 @@ from facula.export.program import ExportedProgram, TensorSpec
 from facula.ir import dims
 from facula.ops.pointwise import copy_
 from facula.tensor import no_grad
-from facula.tensor.capture import Trace, capturing
-from facula.tensor.tensor import Tensor
 
 
 def export(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from facula.base.errors import ArgumentError, ArgumentTypeError, fail, wrap_dim
+from facula.eager.tensor import Tensor
 from facula.ir import dims
-from facula.tensor.tensor import Tensor
 
 #: Names that the engine gives to strides.
 _TAKEN = re.compile(r"t\d+d\d+")

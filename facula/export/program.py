@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from facula.base.errors import ArgumentTypeError, DtypeError, ShapeError, fail
+from facula.eager import plans
+from facula.eager.tensor import Tensor
+from facula.eager.tracing import Routine
 from facula.export import structure
 from facula.export.write import save
 from facula.ir import dims
 from facula.ir.dims import Dim
-from facula.tensor import plans
-from facula.tensor.tensor import Tensor
-from facula.tensor.tracing import Routine
 
 #: Plans for different sizes that one program keeps; beyond, the oldest goes.
 MOST_PLANS = 256

@@ -7,8 +7,8 @@ A description is ``{"tensor": i}``, ``{"value": constant}``, ``{"tuple": [...]}`
 from __future__ import annotations
 
 from facula.base.errors import ArgumentTypeError, fail
+from facula.eager.tensor import Tensor
 from facula.export.errors import ArchiveError, ExportError
-from facula.tensor.tensor import Tensor
 
 _CONSTANTS = (bool, int, float, str, type(None))
 #: Deeper nesting is refused.

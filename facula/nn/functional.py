@@ -10,6 +10,8 @@ import math
 
 from facula.base.dtypes import int64
 from facula.base.errors import ArgumentError, ShapeError, UnsupportedError, fail
+from facula.eager.tensor import need_tensor
+from facula.library.activation import need_probability
 from facula.nn.composed import (  # noqa: F401  shown here
     ctc_loss,
     embedding_bag,
@@ -23,10 +25,8 @@ from facula.nn.composed import (  # noqa: F401  shown here
     unfold,
 )
 from facula.nn.interpolation import interpolate  # noqa: F401  shown here
-from facula.ops.activation import need_probability
 from facula.ops.registry import OPS
 from facula.tensor.functions import function_of, names_in
-from facula.tensor.tensor import need_tensor
 
 _names = names_in("nn.functional")
 

@@ -6,13 +6,13 @@ import math
 
 from facula.base import dtypes as D
 from facula.ir import dims
+from facula.library.conv import tuple_of
+from facula.library.norm import normalized_
 from facula.onnx.errors import unsupported
 from facula.onnx.known import ints
 from facula.onnx.operators import reads
 from facula.ops.contraction import conv_, conv_input_
-from facula.ops.conv import tuple_of
 from facula.ops.movement import constant_pad
-from facula.ops.norm import normalized_
 from facula.ops.promote import to
 from facula.ops.reduce import reduced, wrap_dims
 from facula.ops.registry import PRIMITIVES, F

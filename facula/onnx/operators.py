@@ -11,6 +11,7 @@ from facula.base import dtypes as D
 from facula.base.errors import fail
 from facula.ir import dims
 from facula.ir.dims import Dim
+from facula.library.selection import wrapped
 from facula.onnx.errors import OnnxError, unsupported
 from facula.onnx.graph import BY_TYPE
 from facula.onnx.known import Constant, Sizes, ints, objects
@@ -19,7 +20,6 @@ from facula.ops.movement import slice_
 from facula.ops.promote import broadcast_shapes, expand_to, to
 from facula.ops.random import positions
 from facula.ops.registry import F
-from facula.ops.selection import wrapped
 
 READERS: dict = {}
 

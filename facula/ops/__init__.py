@@ -1,21 +1,15 @@
-"""The instruction set: primitives, and ops written in terms of them. Importing it declares all."""
+"""The instruction set: primitives, and the arithmetic that their derivatives are written in.
+
+Ops composed of these are declared in ``facula.library``.
+"""
 
 from facula.ops import (  # noqa: F401  imported for their declarations
-    activation,
     arithmetic,
-    attention,
     binary,
     contraction,
-    conv,
-    copies,
-    fill,
     indexing,
-    joining,
-    linear_algebra,
     logic,
-    loss,
     movement,
-    norm,
     operators,
     pointwise,
     pool,
@@ -23,11 +17,6 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     random,
     reduce,
     scan,
-    selection,
-    shape,
-    softmax,
-    special,
-    statistics,
 )
 from facula.ops.registry import OPS, PRIMITIVES, F, Op, Primitive, op
 

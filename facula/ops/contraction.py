@@ -240,6 +240,8 @@ conv_ = Primitive(
         conv_weight_(x, g, kernel=tuple(w.shape[2:]), **_at(p)),
     ),
 )
+
+
 def _conv_input_infer(g, w, *, spatial, stride, groups, **p):
     for k, s in zip(w.shape[2:], stride):
         if s > 1:

@@ -442,3 +442,22 @@ def constant_pad(x: Value, pads, value=0) -> Value:
         if (before, after) != (0, 0):
             x = pad_(x, dim=dim, before=before, after=after, between=0, value=value)
     return x
+
+
+def _cat_infer(*xs, dim):
+    shape = list(xs[0].shape)
+    shape[dim] = sum((x.shape[dim] for x in xs[1:]), start=xs[0].shape[dim])
+    return [(xs[0].dtype, tuple(shape))]
+
+
+def _cat_gradient(g, y, *xs, dim):
+    start, parts = 0, []
+    for x in xs:
+        parts.append(slice_(g, dim=dim, start=start, length=x.shape[dim], step=1))
+        start = start + x.shape[dim]
+    return tuple(parts)
+
+
+cat_ = Primitive(
+    "cat", "opaque", _cat_infer, lambda np, *xs, dim: np.concatenate(xs, axis=dim), _cat_gradient
+)

@@ -5,6 +5,6 @@ plain arithmetic, that returns new values. :func:`apply` runs a rule over lists 
 one native call.
 """
 
-from facula.tensor.multi import update as apply
+from facula.eager.multi import update as apply
 
 __all__ = ["apply"]

@@ -70,9 +70,7 @@ def rebuild_tensor_v1(storage, offset, size, stride):
     return rebuild_tensor_v2(storage, offset, size, stride, False, None)
 
 
-def rebuild_tensor_v2(
-    storage, offset, size, stride, requires_grad, backward_hooks, metadata=None
-):
+def rebuild_tensor_v2(storage, offset, size, stride, requires_grad, backward_hooks, metadata=None):
     """A tensor of the storage's own dtype. Hooks are code and are never in a file of weights."""
     _check_storage(storage)
     return storage.tensor(storage.dtype, offset, size, stride, requires_grad)
@@ -161,7 +159,6 @@ def make_size(sizes=()):
     if any(type(n) is not int for n in sizes):
         raise UnpicklingError("load: expected the ints of a Size")
     return Size(sizes)
-
 
 
 #: What a file may name. Text is a module and a name in it, imported when a file asks for it.

@@ -9,21 +9,21 @@ from types import ModuleType
 
 from facula.base.device import device
 from facula.base.dtypes import dtype
-from facula.tensor import methods, namespace, pickling  # noqa: F401  attach methods
-from facula.tensor.autograd_api import backward, grad
-from facula.tensor.creation import empty
-from facula.tensor.data import frombuffer, tensor
-from facula.tensor.grad_mode import (
+from facula.eager.grad_mode import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
 )
+from facula.eager.meta import Size
+from facula.eager.tensor import Tensor
+from facula.tensor import methods, namespace, pickling  # noqa: F401  attach methods
+from facula.tensor.autograd_api import backward, grad
+from facula.tensor.creation import empty
+from facula.tensor.data import frombuffer, tensor
 from facula.tensor.interop import from_numpy
-from facula.tensor.meta import Size
 from facula.tensor.namespace import names_of_space
-from facula.tensor.tensor import Tensor
 
 __all__ = [
     "Size",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
-from facula.ops import F
-from facula.tensor import memory, tape
-from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import Tensor, describe
+from facula.eager import tape
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import Tensor, describe
+from facula.library import F
+from facula.tensor import memory
 
 
 def _sequence(x):

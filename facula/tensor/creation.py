@@ -16,13 +16,13 @@ from facula.base.errors import (
     UnsupportedError,
     fail,
 )
+from facula.eager.dispatch import capture, outside, table
+from facula.eager.meta import contiguous, meta
+from facula.eager.tensor import Tensor, need_tensor, wrap
 from facula.ir.dims import Dim
-from facula.ops import OPS
+from facula.library import OPS
 from facula.runtime import storage
-from facula.tensor.dispatch import capture, outside, table
 from facula.tensor.functions import fit, function_of
-from facula.tensor.meta import contiguous, meta
-from facula.tensor.tensor import Tensor, need_tensor, wrap
 
 _PYTHON_TYPES = {bool: D.bool_, int: D.int64, float: D.float64}
 #: Metas of shapes asked for lately; emptied when there are too many.

@@ -14,6 +14,8 @@ from facula.base.errors import (
     DtypeError,
     fail,
 )
+from facula.eager.meta import contiguous
+from facula.eager.tensor import Tensor, set_constructor, wrap
 from facula.runtime import storage
 from facula.tensor.creation import (
     check_device,
@@ -25,8 +27,6 @@ from facula.tensor.creation import (
     refuse_complex,
 )
 from facula.tensor.interop import from_dlpack, from_numpy, plain_dtypes
-from facula.tensor.meta import contiguous
-from facula.tensor.tensor import Tensor, set_constructor, wrap
 
 _CODES = {
     D.uint8: "B", D.int8: "b", D.int16: "h", D.int32: "i", D.int64: "q", D.float32: "f",

@@ -10,15 +10,15 @@ import warnings
 from inspect import Parameter
 
 from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, fail
-from facula.ops import OPS
+from facula.eager import dispatch, plans
+from facula.eager.apart import apart
+from facula.eager.dispatch import PLAIN, Site, key_of, static_key
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import TENSORS, Tensor
+from facula.eager.tracing import NUMBERS, Routine, symbols_of, trace
+from facula.library import OPS
 from facula.ops.registry import Op, Primitive, set_eager
-from facula.tensor import dispatch, plans
-from facula.tensor.apart import apart
-from facula.tensor.dispatch import PLAIN, Site, key_of, static_key
-from facula.tensor.grad_mode import mode
 from facula.tensor.interop import from_numpy
-from facula.tensor.tensor import TENSORS, Tensor
-from facula.tensor.tracing import NUMBERS, Routine, symbols_of, trace
 
 _functions: dict = {}
 _sites: dict = {}

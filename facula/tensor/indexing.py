@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import IndexRangeError, ShapeError, fail
-from facula.ops import OPS
+from facula.eager.dispatch import capture, table
+from facula.eager.tensor import Tensor, need_tensor
+from facula.eager.views import View
+from facula.library import OPS
 from facula.tensor.creation import arange
-from facula.tensor.dispatch import capture, table
 from facula.tensor.functions import function_of
 from facula.tensor.positions import nonzero_tuple, true_positions
 from facula.tensor.slices import Steps, view_of
-from facula.tensor.tensor import Tensor, need_tensor
-from facula.tensor.views import View
 
 #: (meta, subscript) -> View.
 _known = table()

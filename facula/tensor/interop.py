@@ -11,9 +11,9 @@ import warnings
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, UnsupportedError, fail
+from facula.eager.meta import contiguous, meta
+from facula.eager.tensor import Tensor, wrap
 from facula.runtime import storage
-from facula.tensor.meta import contiguous, meta
-from facula.tensor.tensor import Tensor, wrap
 
 # NumPy -------------------------------------------------------------------------------------------
 

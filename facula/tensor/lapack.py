@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 
 from facula.base.errors import DtypeError, FaculaError, ShapeError, UnsupportedError, fail
-from facula.ops import OPS, results
-from facula.ops.linear_algebra import need_square
+from facula.eager.grad_mode import mode
+from facula.eager.tape import Node, edge, start
+from facula.eager.tensor import Tensor, need_tensor, wrap
+from facula.library import OPS
+from facula.library.linear_algebra import need_square
+from facula.ops import results
 from facula.tensor.functions import fit, function_of
-from facula.tensor.grad_mode import mode
 from facula.tensor.interop import from_numpy
-from facula.tensor.tape import Node, edge, start
-from facula.tensor.tensor import Tensor, need_tensor, wrap
 
 
 class LinAlgError(FaculaError, RuntimeError):

@@ -8,9 +8,9 @@ import struct
 from facula.base import dtypes as D
 from facula.base.device import CPU
 from facula.base.errors import ShapeError, fail
+from facula.eager.meta import contiguous
+from facula.eager.tensor import Tensor, wrap
 from facula.runtime import storage
-from facula.tensor.meta import contiguous
-from facula.tensor.tensor import Tensor, wrap
 
 #: struct's letters for dtypes; bfloat16 is read as the upper half of a float32.
 FORMATS = {

@@ -5,17 +5,18 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.device import device as Device
 from facula.base.errors import ArgumentTypeError, AutogradError, ShapeError, fail
+from facula.eager import tape, views
+from facula.eager.dispatch import call_primitive
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import Tensor, fill
 from facula.ir.program import Value
-from facula.ops import OPS, F
+from facula.library import OPS, F
 from facula.ops.operators import BINARY, COMPARE
 from facula.ops.pointwise import cast, copy_
 from facula.ops.promote import to as converted
 from facula.ops.registry import op
-from facula.tensor import memory, tape, views
-from facula.tensor.dispatch import call_primitive
+from facula.tensor import memory
 from facula.tensor.functions import function_of, names_in, operator, reflected, site_of
-from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import Tensor, fill
 
 
 @op(spaces=(), inplace=True)

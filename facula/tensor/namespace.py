@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 
 from facula.base import dtypes as D
+from facula.eager import grad_mode
 from facula.tensor import (
     creation,
     data,
-    grad_mode,
     indexing,
     interop,
     lapack,

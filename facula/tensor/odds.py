@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from facula.base.errors import ShapeError, UnsupportedError, fail
-from facula.ops import OPS
-from facula.tensor import views
+from facula.eager import views
+from facula.eager.grad_mode import mode, no_grad
+from facula.eager.tensor import Tensor, need_tensor
+from facula.library import OPS
 from facula.tensor.creation import arange, refuse_complex
 from facula.tensor.functions import function_of
-from facula.tensor.grad_mode import mode, no_grad
-from facula.tensor.tensor import Tensor, need_tensor
 
 # Views in place ----------------------------------------------------------------------------------
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, ShapeError, fail
-from facula.ops import OPS, promote, results
+from facula.eager.grad_mode import no_grad
+from facula.eager.meta import Size
+from facula.eager.tensor import Tensor, need_tensor
+from facula.library import OPS
+from facula.ops import promote, results
 from facula.tensor.creation import arange, linspace
 from facula.tensor.functions import function_of
-from facula.tensor.grad_mode import no_grad
-from facula.tensor.meta import Size
 from facula.tensor.positions import into, nonzero
-from facula.tensor.tensor import Tensor, need_tensor
 
 
 def _op(name):

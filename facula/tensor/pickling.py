@@ -11,9 +11,9 @@ import pickle
 import warnings
 
 from facula.base.errors import ArgumentError, ArgumentTypeError, ShapeError, fail
+from facula.eager.meta import meta
+from facula.eager.tensor import Tensor, wrap
 from facula.runtime import storage
-from facula.tensor.meta import meta
-from facula.tensor.tensor import Tensor, wrap
 
 #: No array library of the field goes beyond 64 dimensions.
 MAX_NDIM = 64

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ShapeError, fail
-from facula.ops import OPS
+from facula.eager.tensor import Tensor, need_tensor
+from facula.library import OPS
 from facula.ops.promote import broadcast_shapes
 from facula.tensor.functions import fit, function_of
-from facula.tensor.tensor import Tensor, need_tensor
 
 
 def into(name, out, y):

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, fail
+from facula.eager.tensor import Tensor
 from facula.tensor import memory
-from facula.tensor.tensor import Tensor
 
 
 class _Options:

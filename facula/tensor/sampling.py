@@ -6,12 +6,12 @@ import functools
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError, fail
-from facula.ops import OPS
+from facula.eager.grad_mode import no_grad
+from facula.eager.tensor import Tensor, need_tensor
+from facula.library import OPS
 from facula.runtime import random as streams
 from facula.tensor import creation
 from facula.tensor.creation import blank, element_type, fills, leaf, number, target
-from facula.tensor.grad_mode import no_grad
-from facula.tensor.tensor import Tensor, need_tensor
 
 #: Integers up to which a floating-point dtype holds all of them.
 _EXACT = {D.float16: 1 << 11, D.bfloat16: 1 << 8, D.float32: 1 << 24, D.float64: 1 << 53}
@@ -259,7 +259,7 @@ def _in_place(name, check=None):
 
 def _checked(method):
     """``method`` refused for leaves that require grad, as every change in place."""
-    from facula.tensor.views import check_in_place
+    from facula.eager.views import check_in_place
 
     @functools.wraps(method)
     def guarded(self, *args, **named):

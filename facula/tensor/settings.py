@@ -6,11 +6,11 @@ from facula.base import dtypes as D
 from facula.base.device import CPU, device
 from facula.base.dtypes import dtype, get_default_dtype, promote_types
 from facula.base.errors import ArgumentTypeError, UnsupportedError, fail
+from facula.eager import dispatch
+from facula.eager.meta import Size
+from facula.eager.tensor import Tensor, need_tensor
 from facula.runtime import threads
 from facula.runtime.threads import get_num_threads
-from facula.tensor import dispatch
-from facula.tensor.meta import Size
-from facula.tensor.tensor import Tensor, need_tensor
 
 # Defaults ----------------------------------------------------------------------------------------
 

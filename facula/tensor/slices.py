@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from facula.base.errors import IndexRangeError, fail
+from facula.eager.meta import meta
+from facula.eager.views import View
 from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops.movement import reshape_, slice_
-from facula.tensor.meta import meta
-from facula.tensor.views import View
 
 
 class Steps:

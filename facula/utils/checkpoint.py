@@ -1,5 +1,5 @@
 """Memory for time: what backward needs is computed again instead of kept."""
 
-from facula.tensor.recording import checkpoint, checkpoint_sequential
+from facula.autograd.recording import checkpoint, checkpoint_sequential
 
 __all__ = ["checkpoint", "checkpoint_sequential"]

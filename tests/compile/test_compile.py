@@ -10,8 +10,8 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import nn
-from facula.tensor import engine
-from facula.tensor.capture import CaptureError
+from facula.eager import engine
+from facula.eager.capture import CaptureError
 
 
 def same(a, b):

@@ -9,8 +9,8 @@ import pytest
 import facula
 import facula.explanation
 from facula import nn
+from facula.eager import engine
 from facula.ir.program import verify
-from facula.tensor import engine
 
 
 def test_a_softmax_is_one_kernel_that_reads_and_writes_once():

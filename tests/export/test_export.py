@@ -8,8 +8,8 @@ import pytest
 import facula
 from facula import nn
 from facula.base.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
+from facula.eager.capture import CaptureError
 from facula.export import Dim, ExportError, export, load
-from facula.tensor.capture import CaptureError
 
 
 class Net(nn.Module):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ops"))
 from oracle import Spec, samples  # noqa: E402
 
 from facula.base import dtypes as D  # noqa: E402
-from facula.ops import OPS  # noqa: E402
+from facula.library import OPS  # noqa: E402
 
 DTYPES = [d.name for d in D.ALL]
 #: Where the names of a registry space are found.

@@ -13,10 +13,10 @@ from facula.base import dtypes as D
 from facula.base.errors import UnsupportedError
 from facula.export import ExportError
 from facula.export import export as capture
+from facula.library import OPS
 from facula.onnx import load
 from facula.onnx.table import MAPPINGS, UNMAPPED
 from facula.onnx.write import written
-from facula.ops import OPS
 from facula.ops.registry import PRIMITIVES
 from facula.tensor.functions import function_of
 

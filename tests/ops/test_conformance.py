@@ -9,7 +9,7 @@ from test_registry import TESTED, drawn, map_tensors
 
 import facula
 from facula.base import dtypes as D
-from facula.ops import OPS
+from facula.library import OPS
 from facula.tensor.functions import function_of
 
 pytestmark = pytest.mark.conformance

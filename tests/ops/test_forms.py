@@ -20,7 +20,7 @@ from test_registry import (
 
 import facula
 from facula.base import dtypes as D
-from facula.ops import OPS
+from facula.library import OPS
 from facula.tensor.functions import function_of
 
 
@@ -134,7 +134,7 @@ ROWWISE = {
 @pytest.mark.parametrize("name", ROWWISE)
 @pytest.mark.parametrize("n", [2, 5, 33])
 def test_a_batch_of_one_has_the_bits_of_its_row(name, n):
-    from facula.ops import F
+    from facula.library import F
 
     rng = np.random.default_rng(n)
     x = facula.from_numpy(rng.standard_normal((n, 240)).astype("f4"))

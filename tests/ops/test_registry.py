@@ -13,8 +13,8 @@ from oracle import leaves, map_specs, meaning, samples
 
 import facula
 from facula.base import dtypes as D
-from facula.ops import OPS
-from facula.tensor import engine
+from facula.eager import engine
+from facula.library import OPS
 from facula.tensor.functions import function_of
 
 TESTED = [op for op in OPS.values() if not op.random and samples(op)]

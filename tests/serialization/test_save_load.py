@@ -16,6 +16,7 @@ import pytest
 from facula import nn
 from facula.base import dtypes
 from facula.base.device import device
+from facula.eager.meta import Size
 from facula.nn.parameter import Buffer, Parameter
 from facula.serialization import (
     UnpicklingError,
@@ -27,7 +28,6 @@ from facula.serialization import (
     save,
 )
 from facula.tensor import Tensor, arange, empty, ones, zeros
-from facula.tensor.meta import Size
 
 
 def through(obj, **kwargs):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import facula.tensor as ft
-from facula.ops import F
+from facula.eager import dispatch, engine, meta
+from facula.library import F
 from facula.runtime.storage import memory_stats
-from facula.tensor import dispatch, engine, meta
 
 
 def test_the_first_example():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import facula.tensor as ft
-from facula.ops import F
+from facula.library import F
 
 
 def leaf(*values):

@@ -9,18 +9,18 @@ import pytest
 
 import facula.tensor as ft
 from facula.autograd import functional
+from facula.autograd.function import Function, once_differentiable
 from facula.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from facula.base import dtypes as D
-from facula.ops import OPS
-from facula.runtime import random
-from facula.tensor.function import Function, once_differentiable
-from facula.tensor.functions import function_of
-from facula.tensor.recording import (
+from facula.autograd.recording import (
     checkpoint,
     checkpoint_sequential,
     detect_anomaly,
     saved_tensors_hooks,
 )
+from facula.base import dtypes as D
+from facula.library import OPS
+from facula.runtime import random
+from facula.tensor.functions import function_of
 
 
 def leaf(*values):

@@ -1,4 +1,5 @@
 """Coefficients, lowest power first, as ``tools/fit_maths.py`` found them."""
+
 # fmt: off
 EXP_32 = (
     0.4999999403953552, 0.16666515171527863, 0.041668083518743515, 0.008369375951588154,

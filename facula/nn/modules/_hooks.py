@@ -9,8 +9,8 @@ import warnings
 import weakref
 from collections import OrderedDict
 
+from facula.autograd.function import Function
 from facula.tensor import Tensor, is_grad_enabled
-from facula.tensor.function import Function
 
 _ids = itertools.count()
 

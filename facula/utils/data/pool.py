@@ -58,9 +58,7 @@ class _Worker:
         self.connection, theirs = ctx.Pipe(duplex=True)
         protocol.PARENT_ENDS.add(self.connection)
         self.receiver = Receiver(self.connection)
-        self.process = ctx.Process(
-            target=protocol.run, args=(setup, number, theirs), daemon=True
-        )
+        self.process = ctx.Process(target=protocol.run, args=(setup, number, theirs), daemon=True)
         try:
             with warnings.catch_warnings():
                 # Of the threads here, ours are made for a fork, and a worker touches no others.
@@ -285,5 +283,3 @@ class WorkerPool:
         for other in [i for i, w in self._pending.items() if w is worker]:
             del self._pending[other]
         self._request()
-
-

@@ -12,30 +12,11 @@ from facula.base.errors import (
 )
 from facula.ir import dims as sizes
 from facula.ir.program import Value
-from facula.ops.movement import constant_pad, slice_, whole, windows_
+from facula.ops.movement import cat_, constant_pad, slice_, whole, windows_
 from facula.ops.promote import expand_to, promoted, to
 from facula.ops.random import positions
 from facula.ops.reduce import size_value
-from facula.ops.registry import F, Primitive, Tensors, op
-
-
-def _cat_infer(*xs, dim):
-    shape = list(xs[0].shape)
-    shape[dim] = sum((x.shape[dim] for x in xs[1:]), start=xs[0].shape[dim])
-    return [(xs[0].dtype, tuple(shape))]
-
-
-def _cat_gradient(g, y, *xs, dim):
-    start, parts = 0, []
-    for x in xs:
-        parts.append(slice_(g, dim=dim, start=start, length=x.shape[dim], step=1))
-        start = start + x.shape[dim]
-    return tuple(parts)
-
-
-cat_ = Primitive(
-    "cat", "opaque", _cat_infer, lambda np, *xs, dim: np.concatenate(xs, axis=dim), _cat_gradient
-)
+from facula.ops.registry import F, Tensors, op
 
 
 @op(

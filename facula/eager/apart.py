@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
+from facula.eager import tape, views
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import Tensor, wrap
 from facula.runtime import storage
-from facula.tensor import tape, views
-from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import Tensor, wrap
 
 
 def apart(x, y, always=False):

@@ -8,10 +8,10 @@ from facula.base import dtypes as D
 from facula.base.errors import DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
+from facula.library.shape import index_along
 from facula.ops.movement import pad_
 from facula.ops.promote import broadcast_shapes, expand_to, promoted, to
 from facula.ops.registry import F, Scalar, Tensors, op
-from facula.ops.shape import index_along
 
 # einsum ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facula.base.errors import IndexRangeError, fail
-from facula.tensor.tracing import concrete
+from facula.eager.tracing import concrete
 
 
 def reporter(program, symbols, metas):

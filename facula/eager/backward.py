@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from facula.tensor import plans, tape
-from facula.tensor.extras import Otherwise
-from facula.tensor.grad_mode import mode
-from facula.tensor.tape import Backward
-from facula.tensor.tracing import NUMBERS
+from facula.eager import plans, tape
+from facula.eager.extras import Otherwise
+from facula.eager.grad_mode import mode
+from facula.eager.tape import Backward
+from facula.eager.tracing import NUMBERS
 
 
 class _Call:

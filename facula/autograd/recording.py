@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from facula.base.errors import AutogradError, fail
+from facula.eager.grad_mode import Recording, enable_grad, mode, set_recording
+from facula.eager.tensor import Tensor
 from facula.runtime import random
-from facula.tensor.grad_mode import Recording, enable_grad, mode, set_recording
-from facula.tensor.tensor import Tensor
 
 
 def _replaced(**fields) -> Recording:

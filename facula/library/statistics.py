@@ -6,12 +6,12 @@ from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
+from facula.library.shape import index_along
 from facula.ops import results
 from facula.ops.promote import as_value, expand_to, need_float, to
 from facula.ops.reduce import argmax_, need_elements, reduced, size_value, sum_, wrap_dims
 from facula.ops.registry import F, Scalar, op
 from facula.ops.scan import sort_
-from facula.ops.shape import index_along
 
 # Extrema -----------------------------------------------------------------------------------------
 

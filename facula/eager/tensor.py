@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from facula.base.device import device as Device
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
-from facula.tensor.meta import Size
+from facula.eager.meta import Size
 
 
 class Tensor:

@@ -6,12 +6,12 @@ from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
+from facula.library.shape import index_along
 from facula.ops import results
 from facula.ops.movement import slice_
 from facula.ops.promote import expand_to, promoted, to, together, unbroadcast
 from facula.ops.reduce import size_value
 from facula.ops.registry import F, Tensors, op
-from facula.ops.shape import index_along
 
 # Ranks -------------------------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, ShapeError, fail
 from facula.ir.program import Value
+from facula.library.shape import index_along
 from facula.ops.contraction import swapped
 from facula.ops.indexing import need_index, take_
 from facula.ops.promote import expand_to, to
 from facula.ops.registry import F, Scalar, Tensors, composite, op
-from facula.ops.shape import index_along
 
 NN = ("nn.functional",)
 

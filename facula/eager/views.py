@@ -14,17 +14,17 @@ import weakref
 
 from facula.base import dtypes as D
 from facula.base.errors import AutogradError, ShapeError, UnsupportedError, fail
+from facula.eager import tape
+from facula.eager.grad_mode import mode
+from facula.eager.meta import contiguous, meta
+from facula.eager.plans import next_order, share, view_through
+from facula.eager.tape import Node, edge, start
+from facula.eager.tensor import Tensor, wrap
+from facula.eager.tracing import trace
 from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops import F
 from facula.ops.movement import slice_
-from facula.tensor import tape
-from facula.tensor.grad_mode import mode
-from facula.tensor.meta import contiguous, meta
-from facula.tensor.plans import next_order, share, view_through
-from facula.tensor.tape import Node, edge, start
-from facula.tensor.tensor import Tensor, wrap
-from facula.tensor.tracing import trace
 
 
 class ViewNode(Node):
@@ -229,13 +229,16 @@ def plan(site, build, data):
 def _are_parts(views, own) -> bool:
     """Whether the views show different elements, all of them in a contiguous whole too."""
     whole = contiguous(own.shape, own.dtype)
-    return all(
-        isinstance(view, View)
-        and view.chain
-        and view.chain[0].op is slice_
-        and view_through(view.chain, whole, {}) is not None
-        for view in views
-    ) and sum(view.plain.numel for view in views) <= own.numel
+    return (
+        all(
+            isinstance(view, View)
+            and view.chain
+            and view.chain[0].op is slice_
+            and view_through(view.chain, whole, {}) is not None
+            for view in views
+        )
+        and sum(view.plain.numel for view in views) <= own.numel
+    )
 
 
 def _view(own, chain, title):

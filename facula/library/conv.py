@@ -6,25 +6,10 @@ from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
 from facula.ir.program import Value
 from facula.ops.contraction import conv_, conv_input_
 from facula.ops.movement import constant_pad
+from facula.ops.pool import tuple_of
 from facula.ops.registry import F, op
 
 NN = ("torch", "nn.functional")
-
-
-def tuple_of(name, what, value, rank):
-    """An int or a sequence as one value a spatial dimension."""
-    if isinstance(value, (tuple, list)):
-        if len(value) == 1:
-            value = tuple(value) * rank
-        if len(value) != rank:
-            fail(
-                ShapeError,
-                name,
-                f"expected {what} to be a single integer value or a list of "
-                f"{rank} values, but got {what}={list(value)}",
-            )
-        return tuple(value)
-    return (value,) * rank
 
 
 def _check(name, input, weight, bias, rank, groups, channels_at):

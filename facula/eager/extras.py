@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import traceback
 
-from facula.tensor import plans
-from facula.tensor.grad_mode import mode
-from facula.tensor.tape import Packed
-from facula.tensor.tensor import Tensor
+from facula.eager import plans
+from facula.eager.grad_mode import mode
+from facula.eager.tape import Packed
+from facula.eager.tensor import Tensor
 
 
 class Otherwise:

@@ -13,11 +13,11 @@ import weakref
 from heapq import heappop, heappush
 
 from facula.base.errors import AutogradError, fail
-from facula.tensor import plans
-from facula.tensor.grad_mode import mode
-from facula.tensor.meta import contiguous
-from facula.tensor.tensor import Tensor, wrap
-from facula.tensor.tracing import NUMBERS, concrete
+from facula.eager import plans
+from facula.eager.grad_mode import mode
+from facula.eager.meta import contiguous
+from facula.eager.tensor import Tensor, wrap
+from facula.eager.tracing import NUMBERS, concrete
 
 _VERSION_MESSAGE = (
     "one of the variables needed for gradient computation has been modified by an inplace "

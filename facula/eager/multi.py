@@ -11,11 +11,11 @@ from operator import attrgetter
 
 from facula.base.dtypes import float64, int64
 from facula.base.errors import ShapeError, fail
+from facula.eager.engine import Executable, bind_many
 from facula.ir import program as P
 from facula.ir.dims import Dim, guarding
 from facula.ir.program import Program
 from facula.ops.promote import to
-from facula.tensor.engine import Executable, bind_many
 
 _meta = attrgetter("_meta")
 _launchers: dict = {}

@@ -15,6 +15,11 @@ from contextlib import contextmanager
 from facula.base import dtypes as D
 from facula.base.device import CPU
 from facula.base.errors import FaculaError
+from facula.eager import dispatch
+from facula.eager.grad_mode import mode
+from facula.eager.meta import Size
+from facula.eager.tensor import Tensor
+from facula.eager.tracing import fitting
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim
@@ -23,11 +28,6 @@ from facula.ops.movement import contiguous_strides
 from facula.ops.promote import expand_to, to
 from facula.ops.reduce import size_value
 from facula.ops.registry import F
-from facula.tensor import dispatch
-from facula.tensor.grad_mode import mode
-from facula.tensor.meta import Size
-from facula.tensor.tensor import Tensor
-from facula.tensor.tracing import fitting
 
 
 class CaptureError(FaculaError, RuntimeError):

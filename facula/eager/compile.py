@@ -13,13 +13,13 @@ import functools
 import warnings
 
 from facula.base.errors import ArgumentTypeError, fail
+from facula.eager import capture, dispatch
+from facula.eager.capture import CaptureError, Trace, Traced, capturing, flatten, unflatten
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import Tensor
+from facula.eager.tracing import Results, Routine, symbols_of
 from facula.ir import dims
 from facula.runtime import random
-from facula.tensor import capture, dispatch
-from facula.tensor.capture import CaptureError, Trace, Traced, capturing, flatten, unflatten
-from facula.tensor.grad_mode import mode
-from facula.tensor.tensor import Tensor
-from facula.tensor.tracing import Results, Routine, symbols_of
 
 _PLAIN = (int, float, bool, str, type(None), tuple)
 #: Captures of one function kept; beyond, it runs as it is.

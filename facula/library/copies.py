@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import facula.library.shape  # noqa: F401  declares some of what is copied
 from facula.ir.program import Value
 from facula.ops.registry import OPS, F, Op, op
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 from functools import lru_cache
 
+from facula.eager import engine
+from facula.eager.failures import reporter
+from facula.eager.meta import contiguous, meta
+from facula.eager.tensor import Tensor
+from facula.eager.tracing import concrete
 from facula.ir import dims
 from facula.ir.program import Program
 from facula.runtime import launch
-from facula.tensor import engine
-from facula.tensor.failures import reporter
-from facula.tensor.meta import contiguous, meta
-from facula.tensor.tensor import Tensor
-from facula.tensor.tracing import concrete
 
 #: Sequence numbers of nodes: they fall, so that the newest node is the first of a heap.
 next_order = itertools.count(0, -1).__next__

@@ -15,19 +15,19 @@ from inspect import Parameter
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
+from facula.eager import plans, tape, views
+from facula.eager.apart import apart
+from facula.eager.backward import backward_plan
+from facula.eager.extras import Otherwise
+from facula.eager.grad_mode import mode
+from facula.eager.tape import Backward
+from facula.eager.tensor import TENSORS, Tensor
+from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.program import Value
 from facula.ops.registry import Primitive
 from facula.runtime import random
-from facula.tensor import plans, tape, views
-from facula.tensor.apart import apart
-from facula.tensor.backward import backward_plan
-from facula.tensor.extras import Otherwise
-from facula.tensor.grad_mode import mode
-from facula.tensor.tape import Backward
-from facula.tensor.tensor import TENSORS, Tensor
-from facula.tensor.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 
 #: Plans kept at most, over all ops; then all are forgotten. Programs and kernels stay.
 MAX_PLANS = 20_000

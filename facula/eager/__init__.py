@@ -1,0 +1,1 @@
+"""Eager calls: tensors, plans of calls, the tape of gradients, views, and captures of functions."""
