@@ -37,30 +37,34 @@ def _copies(module, n):
 class _Block(Module):
     """What encoder and decoder layers share: self-attention, feed-forward, norms."""
 
+    #: Whether there is a second attention, to the encoder's output.
+    _with_memory = False
+
     def __init__(
         self,
         d_model,
         nhead,
-        dim_feedforward,
-        dropout,
-        activation,
-        layer_norm_eps,
-        batch_first,
-        norm_first,
-        bias,
-        place,
-        with_memory,
+        dim_feedforward=2048,
+        dropout=0.1,
+        activation="relu",
+        layer_norm_eps=1e-5,
+        batch_first=False,
+        norm_first=False,
+        bias=True,
+        device=None,
+        dtype=None,
     ):
         super().__init__()
+        place = {"device": device, "dtype": dtype}
 
         def attention():
             return MultiheadAttention(
                 d_model, nhead, dropout=dropout, bias=bias, batch_first=batch_first, **place
             )
 
-        n_sublayers = 3 if with_memory else 2
+        n_sublayers = 3 if self._with_memory else 2
         self.self_attn = attention()
-        if with_memory:
+        if self._with_memory:
             self.multihead_attn = attention()
         self.linear1 = Linear(d_model, dim_feedforward, bias=bias, **place)
         self.dropout = Dropout(dropout)
@@ -114,34 +118,6 @@ class TransformerEncoderLayer(_Block):
     (2, 5, 8)
     """
 
-    def __init__(
-        self,
-        d_model,
-        nhead,
-        dim_feedforward=2048,
-        dropout=0.1,
-        activation="relu",
-        layer_norm_eps=1e-5,
-        batch_first=False,
-        norm_first=False,
-        bias=True,
-        device=None,
-        dtype=None,
-    ):
-        super().__init__(
-            d_model,
-            nhead,
-            dim_feedforward,
-            dropout,
-            activation,
-            layer_norm_eps,
-            batch_first,
-            norm_first,
-            bias,
-            {"device": device, "dtype": dtype},
-            with_memory=False,
-        )
-
     def forward(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         def attend(x):
             return self._attend_to_self(x, src_mask, src_key_padding_mask, is_causal)
@@ -161,33 +137,7 @@ class TransformerDecoderLayer(_Block):
     (2, 5, 8)
     """
 
-    def __init__(
-        self,
-        d_model,
-        nhead,
-        dim_feedforward=2048,
-        dropout=0.1,
-        activation="relu",
-        layer_norm_eps=1e-5,
-        batch_first=False,
-        norm_first=False,
-        bias=True,
-        device=None,
-        dtype=None,
-    ):
-        super().__init__(
-            d_model,
-            nhead,
-            dim_feedforward,
-            dropout,
-            activation,
-            layer_norm_eps,
-            batch_first,
-            norm_first,
-            bias,
-            {"device": device, "dtype": dtype},
-            with_memory=True,
-        )
+    _with_memory = True
 
     def forward(
         self,
