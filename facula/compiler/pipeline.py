@@ -10,7 +10,7 @@ from facula.compiler.fuse import Fusion
 from facula.compiler.outputs import own_outputs
 from facula.compiler.schedule import Schedule
 from facula.compiler.simplify import simplify
-from facula.compiler.unify import substitution, unify
+from facula.compiler.unify import unify
 from facula.compiler.views import Place, below_reshapes
 from facula.ir import dims
 from facula.ir.dims import Dim
@@ -22,21 +22,20 @@ def compile_program(program: Program, layouts, into=()) -> Compiled:
     """Compile for the given input layouts (see ``tensor.engine``), for all sizes."""
     into = list(into) + [None] * (len(program.outputs) - len(into))
     with dims.guarding(dims.STRUCTURAL):
-        table = substitution(program.guards)
         for run in (unify, expand, simplify, lambda p: own_outputs(p, into)):
             program = run(program)
             if config.VERIFY:
                 verify(program)
-        return _Lowering(program, layouts, into, table).compiled()
+        return _Lowering(program, layouts, into).compiled()
 
 
 class _Lowering:
-    def __init__(self, program, layouts, into, table):
+    def __init__(self, program, layouts, into):
         self.program, self.into = program, into
         self.temps: list = []
         self.numbers = {id(v): i for i, v in enumerate(program.inputs) if v.weak}
         self.places = {
-            id(v): Place("input", i, v.dtype, _strides(i, v.shape, layouts[i], table))
+            id(v): Place("input", i, v.dtype, _strides(i, v.shape, layouts[i]))
             for i, v in enumerate(program.inputs)
             if layouts[i] is not None and layouts[i] != "shape"
         }
@@ -115,7 +114,7 @@ class _Lowering:
         return Place("temp", len(self.temps) - 1, dtype, contiguous_strides(shape))
 
 
-def _strides(i, shape, layout, table):
+def _strides(i, shape, layout):
     if layout == "C":
         return contiguous_strides(shape)
     return tuple(

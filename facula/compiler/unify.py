@@ -11,18 +11,29 @@ from facula.ir.program import Node, Program, Value
 
 
 def substitution(guards) -> dict[str, object]:
-    """Symbol -> size, from the questions of equality that were answered yes."""
+    """Symbol -> size, from the questions of equality that were answered yes.
+
+    Of symbols that are equal the one of the first input stays.
+    """
     table: dict[str, object] = {}
+    users: dict[str, set] = {}  # symbol -> those whose sizes it is part of
+
+    def put(name, value):
+        table[name] = value
+        for part in value.symbols if isinstance(value, Dim) else ():
+            users.setdefault(part, set()).add(name)
+
     for (question, a, b), answer in guards.items():
         if question != "eq" or not answer:
             continue
-        a, b = replace(a, table), replace(b, table)
+        a, b = dims.substitute(a, table, True), dims.substitute(b, table, True)
         if dims.same(a, b):
             continue
         name, value = _solved(a, b)
         if name is not None:
-            table = {k: replace(v, {name: value}) for k, v in table.items()}
-            table[name] = value
+            for user in users.pop(name, ()):
+                put(user, dims.substitute(table[user], {name: value}, True))
+            put(name, value)
     return table
 
 
@@ -31,13 +42,19 @@ def _solved(a, b):
     difference = a - b
     if not isinstance(difference, Dim):
         return None, None
-    for monomial, coefficient in difference.terms.items():
-        if len(monomial) == 1 and isinstance(monomial[0], str) and coefficient in (1, -1):
-            rest = difference - coefficient * Dim.symbol(monomial[0], 0)
-            if monomial[0] not in symbols_of(rest):
-                value = -rest if coefficient == 1 else rest
-                return monomial[0], _with_hint(value, a, b)
+    single = [m[0] for m in difference.terms if len(m) == 1 and isinstance(m[0], str)]
+    for name in sorted(single, key=_age, reverse=True):
+        coefficient = difference.terms[name,]
+        if coefficient in (1, -1):
+            rest = difference - coefficient * Dim.symbol(name, 0)
+            if not isinstance(rest, Dim) or name not in rest.symbols:
+                return name, _with_hint(-rest if coefficient == 1 else rest, a, b)
     return None, None
+
+
+def _age(name):
+    """Symbols in the order of the inputs that they are sizes of."""
+    return len(name), name
 
 
 def _with_hint(value, *sides):
@@ -48,51 +65,6 @@ def _with_hint(value, *sides):
     return value
 
 
-def symbols_of(d, found=None) -> set:
-    """Names of all symbols in a size."""
-    found = set() if found is None else found
-    if isinstance(d, Dim):
-        for monomial in d.terms:
-            for atom in monomial:
-                if isinstance(atom, str):
-                    found.add(atom)
-                else:
-                    symbols_of(atom[1], found)
-                    symbols_of(atom[2], found)
-    return found
-
-
-def replace(d, table):
-    """A size with symbols replaced."""
-    if not isinstance(d, Dim) or not table:
-        return d
-    total = 0
-    for monomial, coefficient in d.terms.items():
-        product = coefficient
-        for atom in monomial:
-            product = product * _atom(atom, table)
-        total = total + product
-    return Dim(total.terms, d.hint) if isinstance(total, Dim) else total
-
-
-def _atom(atom, table):
-    if isinstance(atom, str):
-        return table[atom] if atom in table else Dim.symbol(atom, 0)
-    kind, a, b = atom
-    a, b = replace(a, table), replace(b, table)
-    if kind == "max":
-        return dims.maximum(a, b)
-    return a // b if kind == "div" else a % b
-
-
-def _params(x, table):
-    if isinstance(x, Dim):
-        return replace(x, table)
-    if isinstance(x, tuple):
-        return tuple(_params(y, table) for y in x)
-    return x
-
-
 def unify(program: Program) -> Program:
     """A copy of the program in terms of the fewest symbols."""
     table = substitution(program.guards)
@@ -100,13 +72,15 @@ def unify(program: Program) -> Program:
     seen: dict[int, Value] = {}
 
     def shaped(v, node=None):
-        new = Value(v.dtype, tuple(replace(n, table) for n in v.shape), node, v.index, v.weak)
+        new = Value(
+            v.dtype, tuple(dims.substitute(n, table, True) for n in v.shape), node, v.index, v.weak
+        )
         seen[id(v)] = new
         return new
 
     result.inputs = [shaped(v) for v in program.inputs]
     for node in program.nodes:
-        params = {k: _params(p, table) for k, p in node.params.items()}
+        params = {k: dims.substitute(p, table, True) for k, p in node.params.items()}
         copy = Node(node.op, [seen[id(v)] for v in node.inputs], params, ())
         copy.outputs = tuple(shaped(v, copy) for v in node.outputs)
         result.nodes.append(copy)

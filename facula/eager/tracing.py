@@ -142,39 +142,17 @@ def replay(program: Program, symbols=None) -> Program:
     seen = {}
     with dims.guarding(copy.guards):
         for v in program.inputs:
-            shape = tuple(_renewed(n, fresh) for n in v.shape)
+            shape = tuple(dims.substitute(n, fresh) for n in v.shape)
             seen[id(v)] = copy.input(v.dtype, shape, v.weak)
         for node in program.nodes:
             operands = [seen[id(v)] for v in node.inputs]
-            params = {k: _renewed(p, fresh) for k, p in node.params.items()}
+            params = {k: dims.substitute(p, fresh) for k, p in node.params.items()}
             made = copy.apply(node.op, operands, params, node.op.infer(*operands, **params))
             for old, new in zip(node.outputs, made):
                 new.weak = old.weak
                 seen[id(old)] = new
     copy.outputs = [seen[id(v)] for v in program.outputs]
     return copy
-
-
-def _renewed(x, fresh):
-    if isinstance(x, tuple):
-        return tuple(_renewed(y, fresh) for y in x)
-    if not isinstance(x, Dim):
-        return x
-    total = 0
-    for monomial, coefficient in x.terms.items():
-        term = coefficient
-        for atom in monomial:
-            term = term * (fresh[atom] if isinstance(atom, str) else _renewed_atom(atom, fresh))
-        total = total + term
-    return total
-
-
-def _renewed_atom(atom, fresh):
-    kind, a, b = atom
-    a, b = _renewed(a, fresh), _renewed(b, fresh)
-    if kind == "max":
-        return dims.maximum(a, b)
-    return a // b if kind == "div" else a % b
 
 
 # From arguments to values ---------------------------------------------------------------------

@@ -18,12 +18,12 @@ _active = threading.local()
 class Dim:
     """A polynomial with integer coefficients over atoms: symbols, quotients and remainders."""
 
-    __slots__ = ("terms", "hint", "_hash")
+    __slots__ = ("terms", "hint", "_hash", "_text", "_symbols")
 
     def __init__(self, terms: dict, hint: int):
         self.terms = terms  # monomial (sorted tuple of atoms) -> coefficient
         self.hint = hint
-        self._hash = None
+        self._hash = self._text = self._symbols = None
 
     @staticmethod
     def symbol(name: str, hint: int) -> Dim:
@@ -49,10 +49,12 @@ class Dim:
         return -self + other
 
     def __mul__(self, other):
+        if isinstance(other, int) and other == 1:
+            return self
         terms: dict = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in _terms(other).items():
-                monomial = tuple(sorted(m1 + m2, key=repr))
+                monomial = _joined(m1, m2)
                 terms[monomial] = terms.get(monomial, 0) + c1 * c2
         return _made(terms, self.hint * hint(other))
 
@@ -120,14 +122,41 @@ class Dim:
         ((monomial, coefficient),) = self.terms.items()
         return coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """Names of all symbols in it."""
+        if self._symbols is None:
+            found: set = set()
+            for monomial in self.terms:
+                for atom in monomial:
+                    if isinstance(atom, str):
+                        found.add(atom)
+                    else:
+                        found.update(*(d.symbols for d in atom[1:] if isinstance(d, Dim)))
+            self._symbols = frozenset(found)
+        return self._symbols
+
     def __repr__(self):
-        parts = []
-        for monomial, c in sorted(self.terms.items(), key=repr):
-            factors = [_atom_text(a) for a in monomial]
-            if c != 1 or not factors:
-                factors.insert(0, str(c))
-            parts.append("*".join(factors))
-        return "+".join(parts).replace("+-", "-")
+        if self._text is None:
+            parts = []
+            for monomial, c in sorted(self.terms.items(), key=_term_text):
+                factors = [_atom_text(a) for a in monomial]
+                if c != 1 or not factors:
+                    factors.insert(0, str(c))
+                parts.append("*".join(factors))
+            self._text = "+".join(parts).replace("+-", "-")
+        return self._text
+
+
+def _term_text(term):
+    return [_atom_text(a) for a in term[0]]
+
+
+def _joined(m1, m2):
+    """The product of two monomials: their atoms, sorted."""
+    if not m1 or not m2:
+        return m1 or m2
+    return tuple(sorted(m1 + m2, key=_atom_text))
 
 
 def _atom_text(atom):
@@ -186,7 +215,7 @@ def _quotient(a, b):
         coefficient, factor = rest[top] // divisor[lead], tuple(factor)
         result[factor] = coefficient
         for monomial, c in divisor.items():
-            key = tuple(sorted(monomial + factor, key=repr))
+            key = _joined(monomial, factor)
             left = rest.pop(key, 0) - c * coefficient
             if left:
                 rest[key] = left
@@ -195,7 +224,7 @@ def _quotient(a, b):
 
 def _order(monomial):
     """Monomials by degree, then by name: the order in which a division proceeds."""
-    return len(monomial), repr(monomial)
+    return len(monomial), [_atom_text(a) for a in monomial]
 
 
 def maximum(a, b):
@@ -220,6 +249,36 @@ def product(dims):
     for d in dims:
         result = result * d
     return result
+
+
+def substitute(x, table: dict, keep_hints=False):
+    """A size, or params that contain sizes, with symbols replaced by the sizes of a table.
+
+    Hints follow from those of the table, or are kept: if the symbols equal what replaces them.
+    """
+    if isinstance(x, tuple):
+        return tuple(substitute(y, table, keep_hints) for y in x)
+    if not isinstance(x, Dim) or x.symbols.isdisjoint(table):
+        return x
+    total = 0
+    for monomial, coefficient in x.terms.items():
+        term = coefficient
+        for atom in monomial:
+            term = term * _substituted(atom, table, keep_hints)
+        total = total + term
+    if keep_hints and isinstance(total, Dim):
+        return Dim(total.terms, x.hint)
+    return total
+
+
+def _substituted(atom, table, keep_hints):
+    if isinstance(atom, str):
+        return table[atom] if atom in table else Dim.symbol(atom, 0)
+    kind, a, b = atom
+    a, b = (substitute(d, table, keep_hints) for d in (a, b))
+    if kind == "max":
+        return maximum(a, b)
+    return a // b if kind == "div" else a % b
 
 
 def evaluate(d, symbols: dict) -> int:
