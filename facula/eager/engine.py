@@ -148,6 +148,7 @@ class Executable:
             release_gil=touched + shared >= RELEASE_BYTES,
             on_error=self._reporter(on_error),
             name=self.name,
+            keep=[(self, sizes)],
         )
         return launch.build(spec)
 
@@ -281,6 +282,7 @@ def bind_many(jobs):
         mutated=sorted(mutated),
         release_gil=touched >= RELEASE_BYTES,
         name=last.name,
+        keep=[(executable, all_sizes(symbols, strides)) for executable, symbols, strides in jobs],
     )
     return launch.build(spec)
 

@@ -36,6 +36,7 @@ declare void @PyObject_GC_UnTrack(ptr)
 declare void @PyObject_GC_Del(ptr)
 declare ptr @PyCFunction_NewEx(ptr, ptr, ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+$CLOCK
 
 define internal i64 @field(ptr %plan, i64 %index) alwaysinline {
   %at = getelementptr i64, ptr %plan, i64 %index
@@ -351,11 +352,13 @@ out:
   ret void
 }
 
-; Run the steps; the status of the last one that ran, its index to %index_out.
+; Run the steps; the status of the last one that ran, its index to %index_out. The observed
+; variant notes the time before the first step and after each: see observed.ll.
 define internal i64 @run_steps(ptr %plan, ptr %values, ptr %block, ptr %index_out) {
 entry:
   %n = call i64 @field(ptr %plan, i64 $NSTEPS)
   %steps = call ptr @section(ptr %plan, i64 $STEPS)
+  $NOTE_START
   br label %test
 test:
   %i = phi i64 [ 0, %entry ], [ %next, %run ]
@@ -386,6 +389,7 @@ run:
   %kernel = inttoptr i64 %kernel_word to ptr
   %status = call i64 %kernel(ptr %block)
   %next = add i64 %i, 1
+  $NOTE_STEP
   %at_next = getelementptr i64, ptr %at, i64 3
   %failed = icmp ne i64 %status, 0
   br i1 %failed, label %bad, label %test
@@ -500,11 +504,13 @@ begin:
   %nouts = call i64 @field(ptr %plan, i64 $NOUTS)
   %nvalues = call i64 @field(ptr %plan, i64 $NVALUES)
   %nblock = call i64 @field(ptr %plan, i64 $BLOCK)
-  %values = alloca i64, i64 %nvalues, align 16
+  $COUNT_NOTES
+  %values = alloca i64, i64 $ROOM, align 16
   %outputs = alloca ptr, i64 %nouts, align 16
   %block = alloca i64, i64 %nblock, align 16
   %index = alloca i64
   store i64 0, ptr %values
+  $NOTE_ENTRY
   %arg_values = getelementptr i64, ptr %values, i64 1
   %out_values = getelementptr i64, ptr %arg_values, i64 %nargs
   %work_values = getelementptr i64, ptr %out_values, i64 %nouts
@@ -547,6 +553,7 @@ ran:
   %failed = icmp ne i64 %status, 0
   br i1 %failed, label %broken, label %wrap
 wrap:
+  $TELL
   switch i64 %nouts, label %several [ i64 0, label %nothing i64 1, label %single ]
 nothing:
   call void @Py_IncRef(ptr @_Py_NoneStruct)

@@ -71,7 +71,8 @@ class LaunchSpec:
         release_gil: whether other Python threads run meanwhile; costs about 50 ns.
         on_error: called with (status, index of the step, tuple of arguments); raises.
         name: of the operation, for messages.
-        keep: anything that must live as long as the plan.
+        keep: anything that must live as long as the plan. The engine's: of which Executables, with
+            which sizes, the steps are, for profilers.
     """
 
     args: Sequence[str]
@@ -93,7 +94,7 @@ _HEAD = 14
 ) = range(_HEAD)  # fmt: skip
 
 
-def _text(slots: dict[str, int]) -> str:
+def _text(slots: dict[str, int], observed: bool = False) -> str:
     """The native code, for this interpreter and a tensor class's slots."""
     none = [
         f"%none{i} = getelementptr i8, ptr %tensor, i64 {offset}\n"
@@ -130,8 +131,38 @@ def _text(slots: dict[str, int]) -> str:
         "MUTATED": _MUTATED,
         "NMUTATED": _NMUTATED,
         "STEPS": _STEPS,
+        **dict.fromkeys("CLOCK NOTE_START NOTE_STEP COUNT_NOTES NOTE_ENTRY TELL".split(), ""),
+        "ROOM": "%nvalues",
     }
+    if observed:
+        words.update(_OBSERVED, CLOCK=jit.source("observed.ll", {**words, **_CLOCK}))
+        return jit.source("launch.ll", words)
     return jit.source("launch.ll", words) + jit.source("plan.ll", words)
+
+
+#: What the observed launcher does on its way.
+_OBSERVED = {
+    "NOTE_START": "call void @note(ptr %plan, ptr %values, i64 1)",
+    "NOTE_STEP": "%note = add i64 %next, 1 call void @note(ptr %plan, ptr %values, i64 %note)",
+    "COUNT_NOTES": f"%nsteps = call i64 @field(ptr %plan, i64 {_NSTEPS}) "
+    "%notes = add i64 %nsteps, 3 %room = add i64 %nvalues, %notes",
+    "ROOM": "%room",
+    "NOTE_ENTRY": "call void @note(ptr %plan, ptr %values, i64 0)",
+    "TELL": "call void @tell(ptr %self, ptr %plan, ptr %values, ptr %args, i64 %nargs)",
+}
+#: The clock of ``time.perf_counter_ns``.
+_CLOCK = (
+    {
+        "DECLARE_NOW": "declare i32 @PyTime_PerfCounterRaw(ptr)",
+        "NOW": "%at = alloca i64 %ok = call i32 @PyTime_PerfCounterRaw(ptr %at) "
+        "%time = load i64, ptr %at ret i64 %time",
+    }
+    if sys.version_info >= (3, 13)
+    else {
+        "DECLARE_NOW": "declare i64 @_PyTime_GetPerfCounter()",
+        "NOW": "%time = call i64 @_PyTime_GetPerfCounter() ret i64 %time",
+    }
+)
 
 
 class _Launcher:
@@ -151,15 +182,41 @@ class _Launcher:
             flags=native.HAVE_GC,
         )
         ctypes.c_void_p.from_address(at["type"]).value = id(holder)
-        ctypes.c_void_p.from_address(at["method"]).value = native.method_def("launch", at["run"])
+        self.run, self.method = at["run"], native.method_def("launch", at["run"])
+        ctypes.c_void_p.from_address(at["method"]).value = self.method
         ctypes.c_void_p.from_address(at["class"]).value = id(cls)
         self.new = native.builtin("new_plan", at["new"])
         self.share = native.builtin("share", at["share"])
+        self.observe(_observer[0] if _observer else None)
+
+    def observe(self, observer: Callable | None) -> None:
+        """Let all plans, those made before too, tell ``observer`` of each launch."""
+        if observer is None:
+            native.set_function(self.method, self.run)
+            return
+        text = _text(_slot_offsets(self.cls), observed=True)
+        at = jit.load(text, ["launch_run", "launch_observer"], optimize=2)
+        ctypes.c_void_p.from_address(at["launch_observer"]).value = id(jit.immortal(observer))
+        native.set_function(self.method, at["launch_run"])
 
 
 _OWN_SLOTS = ("_storage", "_ptr", "_meta")
 _launchers: dict[type, _Launcher] = {}
 _current: list[_Launcher] = []
+_observer: list[Callable] = []
+
+
+def observe(observer: Callable | None) -> None:
+    """Call ``observer(report, notes, arguments)`` after every launch; None ends it.
+
+    ``report.spec`` is the plan's LaunchSpec; ``notes`` are int64 as bytes, times on the clock of
+    ``time.perf_counter_ns``: of entry, before the first step, after each step, at the end. What
+    the observer raises is printed. As all builtins of plans share one ``PyMethodDef``, a change of
+    its function switches them all, and none pays for the possibility.
+    """
+    _observer[:] = [] if observer is None else [observer]
+    for launcher in _launchers.values():
+        launcher.observe(observer)
 
 
 def register_tensor(cls: type) -> type | None:

@@ -111,6 +111,11 @@ def method_def(name: str, function: int, doc: str | None = None) -> int:
     return ctypes.addressof(immortal(method))
 
 
+def set_function(method: int, function: int) -> None:
+    """Let all builtins of that ``PyMethodDef`` run another native function from now on."""
+    _Method.from_address(method).function = function
+
+
 def builtin(name: str, function: int, doc: str | None = None):
     """A builtin of the native function ``ptr (ptr self, ptr args, i64 nargs)``, self being null."""
     build = ctypes.pythonapi.PyCFunction_NewEx

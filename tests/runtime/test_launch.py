@@ -338,3 +338,63 @@ def _time(add, a, b, n=2000):
     for _ in range(n):
         add(a, b)
     return (time.perf_counter() - start) / n
+
+
+@pytest.fixture
+def observed():
+    """What an observer is told, as (report, times, arguments)."""
+    told = []
+
+    def observer(report, notes, args):
+        told.append((report, list(struct.unpack(f"{len(notes) // 8}q", notes)), args))
+
+    launch.observe(observer)
+    yield told
+    launch.observe(None)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_an_observer_is_told_of_each_step(kernels, observed, released):
+    twice = [("out", 0, 0), ("arg", 0, 0), ("out", 1, 0)]
+    spec = LaunchSpec(
+        ["tensor", "tensor"],
+        [(32, META), (32, META)],
+        [Step(kernels["add"], ADD), Step(kernels["add"], twice)],
+        release_gil=released,
+    )
+    plan, a, b = launch.build(spec), tensor([1.0]), tensor([10.0])
+    start = time.perf_counter_ns()
+    first, second = plan(a, b)
+    end = time.perf_counter_ns()
+    ((report, times, args),) = observed
+    assert (floats(first)[0], floats(second)[0]) == (11.0, 12.0)
+    assert report.spec is spec and args[0] is a and args[1] is b
+    # Entry, before the steps, after each of two, the end.
+    assert len(times) == 5 and [start, *times, end] == sorted([start, *times, end])
+
+
+def test_plans_made_before_are_observed_until_it_ends(add):
+    told = []
+    launch.observe(lambda *what: told.append(what))
+    add(tensor([1.0]), tensor([2.0]))
+    launch.observe(None)
+    add(tensor([1.0]), tensor([2.0]))
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_an_observer_raises_is_not_the_callers(add):
+    launch.observe(lambda *what: 1 / 0)
+    try:
+        c = add(tensor([1.0]), tensor([2.0]))
+    finally:
+        launch.observe(None)
+    assert floats(c)[0] == 3.0
+    assert sys.getrefcount(c) == 2
+
+
+def test_a_launch_that_fails_is_not_told(kernels, observed):
+    plan = launch.build(LaunchSpec([], [], [Step(kernels["status"], [("const", 7)])]))
+    with pytest.raises(CompileError):
+        plan()
+    assert observed == []
