@@ -379,10 +379,11 @@ def _masked_store(w, how, d, v, pointers, mask):
 
 
 def prefetch(em, s, memo):
-    """Ask for a line of memory that will be read and written soon."""
+    """Ask for a line of memory that will be read or written soon; of lanes, for the first's."""
     index = index_of(em, s.index, memo)
-    if index.vectors or index.stride.const != 0:
-        raise ValueError("loops: a prefetch differs between lanes")
+    if index.vectors:
+        raise ValueError("loops: a prefetch of lanes that are not side by side")
     pointer = address(em, s.buffer, index, index.offset)
+    write = int("w" in s.buffer.access)
     em.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
-    em.w.line(f"call void @llvm.prefetch.p0({pointer.typed}, i32 0, i32 3, i32 1)")
+    em.w.line(f"call void @llvm.prefetch.p0({pointer.typed}, i32 {write}, i32 3, i32 1)")

@@ -333,41 +333,52 @@ class Schedule:
                         with self._vector(last, left, right):
                             self._store_full(0, True)
 
-    def _pass(self, level, inner, locals_, final):
+    def _pass(self, level, inner, locals_, final, ask=()):
         *serial, last = inner
         with self._serial(serial), self._vector(last):
+            self._ask(ask, self.runs[0])
             self._accumulate(locals_)
             self._store_full(level - 1, final)
 
     def _rows(self, outer, inner):
         first_pass = self._keep_dear_values(inner)
+        asking = len(outer) == len(inner) == 1 and len(self._passes()) > 1
 
         def one(level, locals_, final):
-            if level == 2:
-                self._ask_for_next_row(outer, inner)
-            self._pass(level, inner, locals_, final)
+            ask = self._lines_ahead(level, inner[0]) if asking else []
+            self._pass(level, inner, locals_, final, ask)
             for key, p in first_pass.items():
                 self.scope.rows[key].stored = p <= level
 
         with self._parallel(outer, dims.product(r.size for r in inner)):
             self._all_passes(one)
 
-    def _ask_for_next_row(self, outer, inner):
-        """Prefetch what the first pass reads of the next row, while later passes compute.
+    def _lines_ahead(self, level, column):
+        """What to prefetch along with a pass, as (value, whether of the next row).
 
-        Processors foresee addresses within a page of memory only, and a row is often a page.
+        Processors foresee addresses within a page of memory only, and a row is often a page. So
+        what the first pass will read of the next row is asked for while the second computes, and
+        the lines that the last pass will write in the pass before it.
         """
-        if len(outer) != 1 or len(inner) != 1:
-            return
-        (row,), (column,) = outer, inner
-        for v in {id(v): v for v in self._read_along(column)}.values():
-            line = 64 // v.dtype.itemsize
-            index = list(self.index)
-            index[row.members[-1]] = index[row.members[-1]] + 1
-            with self.k.serial(0, L.idiv_ceil(self.scope.size(column.size), line)) as i:
-                index[column.members[-1]] = i * line
-                place = self.places[id(v)]
-                self.k.prefetch(self.scope.buffer(place), self.scope.position(index, place.strides))
+        wanted = []
+        if level == 2:
+            wanted += [(v, True) for v in {id(v): v for v in self._read_along(column)}.values()]
+        if level == len(self._passes()) - 1:
+            wanted += [
+                (r, False)
+                for r in self._full_roots()
+                if self.levels[id(r)] >= level
+                and dims.same(self.places[id(r)].strides[column.members[-1]], 1)
+            ]
+        return wanted
+
+    def _ask(self, wanted, row):
+        for v, of_next_row in wanted:
+            index, place = list(self.index), self.places[id(v)]
+            if of_next_row:
+                index[row.members[-1]] = index[row.members[-1]] + 1
+            buffer = self.scope.buffer(place, "r" if of_next_row else "w")
+            self.k.prefetch(buffer, self.scope.position(index, place.strides))
 
     def _read_along(self, run):
         """Memory of the full shape that the first pass reads, contiguous along a run."""

@@ -318,7 +318,7 @@ class Transpose:
 class Prefetch:
     """Bring the line of memory that holds ``buffer[index]`` near; no effect on any value.
 
-    The index may lie outside of the buffer.
+    The index may lie outside of the buffer. In a vector loop it is the first lane's.
     """
 
     __slots__ = ("buffer", "index")

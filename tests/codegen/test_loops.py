@@ -216,6 +216,16 @@ def test_prefetch_outside_of_the_buffer():
     check(k.kernel(), {"x": floats(20), "y": floats(20), "n": 20})
 
 
+def test_prefetch_in_vector_loops():
+    k = L.Builder("prefetch_lanes")
+    x, y, n = k.buffer("x", F32), k.buffer("y", F32, "w"), k.size("n")
+    with k.vector(0, n) as i:
+        k.prefetch(x, n * 9 + i)
+        k.prefetch(y, i)
+        k.store(y, i, x[i])
+    check(k.kernel(), {"x": floats(40), "y": floats(40), "n": 40})
+
+
 # Nesting
 
 
