@@ -11,16 +11,19 @@ import pickle
 import threading
 import weakref
 import zlib
+from functools import lru_cache
 
 from facula import codegen
 from facula.base import config
 from facula.compiler.calls import Compiled, Machine
 from facula.compiler.pipeline import compile_program
+from facula.eager.words import Call, aligned, picker
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.ir.evaluate_loops import evaluate
+from facula.ir.formulas import Formulas
 from facula.ir.program import Program
 from facula.runtime import cache, host, jit, launch, threads
+from facula.runtime.formulas import evaluate
 
 #: Bytes that a call must touch before other Python threads may run meanwhile (tens of µs).
 RELEASE_BYTES = 1 << 18
@@ -120,112 +123,103 @@ class Executable:
         fresh = [j for j, t in enumerate(self.into) if t is None]
         self.fresh = {j: f for f, j in enumerate(fresh)}
         self._lifetimes = self._temp_lifetimes()
+        mutated = sorted({self.argument[i] for i in self.into if i is not None})
+        kinds = [self.kind(i) for i in self.argument]
+        self.template = launch.Template(kinds, len(fresh), mutated, self.name)
+        self._formulate(fresh)
 
-    def bind(self, symbols, strides, metas, on_error=None):
+    def _formulate(self, fresh):
+        """Name all numbers that are wanted at new sizes; see ``tensor.words``."""
+        formulas, results = Formulas(), self.compiled.outputs
+        formulas.want(0)
+        outputs = [results[j] for j in fresh]
+        self._shapes = [picker([formulas.want(n) for n in shape]) for _, shape in outputs]
+        self._nbytes = [formulas.want_product((d.itemsize, *shape)) for d, shape in outputs]
+        read = [(d, shape) for i, (d, shape, _) in enumerate(self.inputs) if i in self.tensors]
+        touched = sum(d.itemsize * dims.product(shape) for d, shape in [*read, *results])
+        self._touched = formulas.want(touched)
+        temps = self.compiled.temps
+        self._temps = picker([formulas.want_product((d.itemsize, n)) for d, n in temps])
+        self._prepared = [Call(call, formulas, address_of) for call in self.calls]
+        self._code, self._names = formulas.code(), tuple(formulas.names)
+        self._count = len(formulas.results)
+        self._checked = any(call.checks for call in self.calls)
+
+    def bind(self, symbols, strides, metas_of, on_error=None):
         """The builtin that runs the program on tensors of these sizes.
 
         Args:
             symbols: values of the symbols ``s{i}d{d}``.
             strides: per input the strides in elements, or None.
-            metas: the Meta of each fresh output.
+            metas_of: gives the metas of the fresh outputs, of their shapes.
             on_error: ``(node, dimension, args) -> raises``, for a check that failed.
         """
         sizes = all_sizes(symbols, strides)
-        steps, shared, per_thread = self._steps(sizes, self.argument)
-        outputs, touched = [], 0
-        for (dtype, shape), into in zip(self.compiled.outputs, self.into):
-            nbytes = dtype.itemsize * _count(shape, sizes)
-            touched += nbytes
-            if into is None:
-                outputs.append((nbytes, metas[len(outputs)]))
-        touched += self._bytes_read(sizes)
-        spec = launch.LaunchSpec(
-            args=[self._kind(i) for i in self.argument],
-            outputs=outputs,
-            steps=_launch_steps(steps, per_thread),
-            workspace=(shared, per_thread),
-            mutated=sorted({self.argument[i] for i in self.into if i is not None}),
-            release_gil=touched + shared >= RELEASE_BYTES,
-            on_error=self._reporter(on_error),
-            name=self.name,
-            keep=[(self, sizes)],
-        )
-        return launch.build(spec)
+        values, outputs = self.evaluate(sizes), []
+        for place, meta in zip(self._nbytes, metas_of([pick(values) for pick in self._shapes])):
+            outputs += (values[place], meta)
+        steps, block, workspace = self.steps(values)
+        steps = [self._head(form) + form.offsets(row) for form, row in steps]
+        touched = values[self._touched] + workspace[0]
+        report = self._reporter(on_error) if self._checked else None
+        return self.template.build(
+            outputs, steps, block, workspace,
+            touched >= RELEASE_BYTES, report, [(self, sizes)]
+        )  # fmt: skip
 
-    def _steps(self, sizes, argument):
-        """(address, words) of each kernel, and the bytes of workspace they need."""
-        offsets, base = self._place_temps(sizes)
-        steps, shared, per_thread = [], base, 0
-        for call in self.calls:
-            kernel, words, used, thread_used = self._words(call, sizes, offsets, base, argument)
-            steps.append((address_of(kernel), words))
-            shared, per_thread = max(shared, used), max(per_thread, thread_used)
-        return steps, shared, per_thread
+    def evaluate(self, sizes: dict) -> tuple:
+        """The row of all numbers for these values of all symbols."""
+        return evaluate(self._code, self._names, sizes)
 
-    def _bytes_read(self, sizes):
-        return sum(
-            dtype.itemsize * _count(shape, sizes)
-            for (dtype, shape, weak), layout in zip(self.inputs, self.layouts)
-            if not weak and layout != "shape"
-        )
+    def chosen(self, call, sizes):
+        """The kernel of one of ``calls`` for these sizes, and its size parameters by name."""
+        (prepared,) = (c for c in self._prepared if c.call is call)
+        values = self.evaluate(sizes)
+        form, named, _ = prepared.choose(values, machine())
+        return form.kernel, prepared.named(values) if named is None else named
 
-    def _kind(self, i):
+    def steps(self, values):
+        """(form, row of its numbers) of each call, the most words, the bytes of workspace."""
+        offsets, base = self._place_temps(self._temps(values)) if self._lifetimes else ((), 0)
+        found, shared, per_thread, block, seen = [], base, 0, 0, machine()
+        for call in self._prepared:
+            form, sizes, more = call.choose(values, seen)
+            if form.origins is None:
+                form.prepare(self._count, len(offsets))
+            row = values + offsets + more
+            if form.scratch:
+                own, end, thread_end = form.place(values, sizes, base, 0)
+                shared, per_thread = max(shared, end), max(per_thread, thread_end)
+                row += own
+            found.append((form, row))
+            block = max(block, len(form.origins))
+        steps = [(form, (*row, per_thread) if form.per_thread else row) for form, row in found]
+        return steps, block, (shared, per_thread)
+
+    def _head(self, form):
+        if form.own_head is None:
+            form.own_head = form.head(self._source)
+        return form.own_head
+
+    def _source(self, kind, number):
+        if kind == "input":
+            return self.template.source("arg", self.argument[number])
+        if kind == "output":
+            return self.template.source("out", self.fresh[number])
+        return self.template.source(kind, number)
+
+    def kind(self, i):
+        """The launcher's kind of argument for input ``i``."""
         dtype, _, weak = self.inputs[i]
         if not weak:
             return "tensor"
         return "f64" if dtype.is_floating_point else "i64"
 
     def _reporter(self, on_error):
-        if on_error is None or not any(c.checks for c in self.calls):
-            return None
-
         def report(status, step, args):
             on_error(*self.calls[step].checks[status - 1], args)
 
-        return report
-
-    # Words
-
-    def chosen(self, call, sizes):
-        """The kernel of a call for these sizes, and the values of its size parameters."""
-        values = {
-            name: dims.evaluate(b[1], sizes) for name, b in call.bindings.items() if b[0] == "size"
-        }
-        kernel = call.kernel
-        if kernel is None:
-            kernel, more = call.select(values, machine())
-            values.update(more)
-        return kernel, values
-
-    def _words(self, call, sizes, offsets, shared, argument):
-        kernel, values = self.chosen(call, sizes)
-        words, thread_offset = [], 0
-        for p in kernel.params:
-            if isinstance(p, L.Buffer) and p.scratch is not None:
-                nbytes = _aligned(p.dtype.itemsize * evaluate(p.scratch, values))
-                if p.per_thread:
-                    words.append(("thread_work", thread_offset))
-                    thread_offset += nbytes
-                else:
-                    words.append(("work", shared))
-                    shared += nbytes
-                continue
-            binding = call.bindings.get(p.name, ("size",))
-            words.append(self._word(binding, values.get(p.name), sizes, offsets, argument))
-        return kernel, words, shared, thread_offset
-
-    def _word(self, binding, size, sizes, offsets, argument):
-        if binding[0] == "size":
-            return ("const", size)
-        if binding[0] == "number":
-            return ("scalar", argument[binding[1]])
-        _, kind, number, offset = binding
-        offset = dims.evaluate(offset, sizes)
-        if kind == "temp":
-            return ("work", offsets[number] + offset)
-        if kind == "input":
-            return ("arg", argument[number], offset)
-        return ("out", self.fresh[number], offset)
+        return report if on_error is not None else None
 
     # Temporaries: first fit over the steps in which each is alive
 
@@ -237,20 +231,19 @@ class Executable:
                     spans.setdefault(number, [step, step])[1] = step
         return spans
 
-    def _place_temps(self, sizes):
+    def _place_temps(self, nbytes):
         placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-        offsets, total = {}, 0
+        offsets, total = [0] * len(nbytes), 0
         for number, (first, last) in self._lifetimes.items():
-            dtype, count = self.compiled.temps[number]
-            nbytes = _aligned(dtype.itemsize * dims.evaluate(count, sizes))
+            size = aligned(nbytes[number])
             offset = 0
             for start, end, f, t in sorted(placed):
-                if f <= last and first <= t and start < offset + nbytes and offset < end:
+                if f <= last and first <= t and start < offset + size and offset < end:
                     offset = end
-            placed.append((offset, offset + nbytes, first, last))
+            placed.append((offset, offset + size, first, last))
             offsets[number] = offset
-            total = max(total, offset + nbytes)
-        return offsets, total
+            total = max(total, offset + size)
+        return tuple(offsets), total
 
 
 def bind_many(jobs):
@@ -261,30 +254,35 @@ def bind_many(jobs):
             jobs in order, then the numbers, which all jobs share.
     """
     tensors = sum(len(job[0].tensors) for job in jobs)
-    steps, mutated, first = [], [], 0
-    shared = per_thread = touched = 0
+    last = jobs[0][0]
+    mutated, found, keep, first = set(), [], [], 0
+    shared = per_thread = touched = block = 0
     for executable, symbols, strides in jobs:
         argument = {i: first + k for k, i in enumerate(executable.tensors)}
         argument.update((i, tensors + k) for k, i in enumerate(executable.numbers))
         sizes = all_sizes(symbols, strides)
-        own, used, thread_used = executable._steps(sizes, argument)
-        steps += own
+        values = executable.evaluate(sizes)
+        keep.append((executable, sizes))
+        steps, most, (used, thread_used) = executable.steps(values)
+        found += [(argument, form, row) for form, row in steps]
         shared, per_thread = max(shared, used), max(per_thread, thread_used)
-        touched += executable._bytes_read(sizes)
-        mutated += {argument[i] for i in executable.into if i is not None}
+        touched, block = touched + values[executable._touched], max(block, most)
+        mutated |= {argument[i] for i in executable.into if i is not None}
         first += len(executable.tensors)
-    last = jobs[0][0]
-    spec = launch.LaunchSpec(
-        args=["tensor"] * tensors + [last._kind(i) for i in last.numbers],
-        outputs=[],
-        steps=_launch_steps(steps, per_thread),
-        workspace=(shared, per_thread),
-        mutated=sorted(mutated),
-        release_gil=touched >= RELEASE_BYTES,
-        name=last.name,
-        keep=[(executable, all_sizes(symbols, strides)) for executable, symbols, strides in jobs],
-    )
-    return launch.build(spec)
+    kinds = ["tensor"] * tensors + [last.kind(i) for i in last.numbers]
+    template = launch.Template(kinds, 0, sorted(mutated), last.name)
+    words = []
+    for argument, form, row in found:
+        if form.per_thread:
+            row = (*row[:-1], per_thread)
+
+        def source(kind, number, argument=argument):
+            own = ("arg", argument[number]) if kind == "input" else (kind, number)
+            return template.source(*own)
+
+        words.append(form.head(source) + form.offsets(row))
+    release = touched >= RELEASE_BYTES
+    return template.build([], words, block, (shared, per_thread), release, None, keep)
 
 
 def all_sizes(symbols, strides) -> dict:
@@ -292,23 +290,10 @@ def all_sizes(symbols, strides) -> dict:
     sizes = dict(symbols)
     for i, own in enumerate(strides):
         if own is not None:
-            sizes.update((f"t{i}d{d}", s) for d, s in enumerate(own))
+            sizes.update(zip(_stride_names(i), own))
     return sizes
 
 
-def _count(shape, sizes) -> int:
-    count = 1
-    for n in shape:
-        count *= dims.evaluate(n, sizes)
-    return count
-
-
-def _launch_steps(steps, per_thread):
-    for _, words in steps:
-        if any(word[0] == "thread_work" for word in words):
-            words.append(("const", per_thread))  # the kernel's last word: thread_stride
-    return [launch.Step(address, words) for address, words in steps]
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // 64) * 64
+@lru_cache(None)
+def _stride_names(i) -> list[str]:
+    return [f"t{i}d{d}" for d in range(64)]

@@ -15,7 +15,6 @@ from facula.eager.failures import reporter
 from facula.eager.meta import contiguous, meta
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import concrete
-from facula.ir import dims
 from facula.ir.program import Program
 from facula.runtime import launch
 
@@ -47,36 +46,53 @@ def bind(routine, symbols, metas, requires=(), alias=False) -> Bound:
         requires: per output whether it requires grad; False where left out.
         alias: outputs that are views of inputs may share their memory.
     """
-    program, into = routine.program, routine.into
-    items, computed, targets, outs = [], [], [], []
-    for j, v in enumerate(program.outputs):
-        found = _alias(v, routine.inputs, symbols, metas) if alias else None
-        if found is not None:
-            items.append(found)
-            continue
-        target = into[j] if j < len(into) else None
-        computed.append(j)
-        targets.append(target)
-        if target is None:
-            items.append(("output", len(outs)))
-            grad = j < len(requires) and requires[j]
-            shape = tuple(dims.evaluate(n, symbols) for n in v.shape)
-            outs.append(contiguous(shape, v.dtype, grad))
-        else:
-            items.append(("input", target))
-    if not computed:
-        return Bound(None, items, 0)
-    layouts = tuple(m if m is None or m == "shape" else m.layout for m in metas)
-    key = (layouts, tuple(computed))
-    executable = routine.executables.get(key)
+    program = routine.program
+    aliases = [_alias(v, routine.inputs, symbols, metas) for v in program.outputs] if alias else ()
+    layouts = tuple([m if m is None or m == "shape" else m.layout for m in metas])
+    key = layouts, tuple([found is None for found in aliases])
+    prepared = routine.executables.get(key)
+    if prepared is None:
+        prepared = routine.executables[key] = _Prepared(routine, layouts, aliases)
+    items = prepared.items
+    if alias:
+        items = [item or found for item, found in zip(items, aliases)]
+    executable = prepared.executable
     if executable is None:
-        share()
-        executable = engine.Executable(_restricted(program, computed), layouts, targets)
-        routine.executables[key] = executable
+        return Bound(None, items, 0)
+    grads = prepared.grads(requires)
+
+    def metas_of(shapes):
+        return map(contiguous, shapes, prepared.dtypes, grads)
+
     strides = [None if m is None or m == "shape" else m.strides for m in metas]
     report = reporter(executable.compiled.program, symbols, metas)
-    function = executable.bind(symbols, strides, outs, on_error=report)
-    return Bound(function, items, len(outs))
+    function = executable.bind(symbols, strides, metas_of, on_error=report)
+    return Bound(function, items, len(grads))
+
+
+class _Prepared:
+    """An Executable for certain outputs of a Routine; ``items`` has None for all others."""
+
+    __slots__ = ("items", "executable", "fresh", "dtypes")
+
+    def __init__(self, routine, layouts, aliases):
+        program, into = routine.program, routine.into
+        computed = [j for j in range(len(program.outputs)) if not aliases or aliases[j] is None]
+        targets = [into[j] if j < len(into) else None for j in computed]
+        self.fresh = [j for j, target in zip(computed, targets) if target is None]
+        self.dtypes = [program.outputs[j].dtype for j in self.fresh]
+        self.items = [None] * len(program.outputs)
+        for j, target in zip(computed, targets):
+            self.items[j] = ("output", self.fresh.index(j)) if target is None else ("input", target)
+        self.executable = None
+        if computed:
+            share()
+            part = _restricted(program, computed)
+            self.executable = engine.Executable(part, layouts, targets)
+
+    def grads(self, requires):
+        """Which fresh outputs require grad, given that of the first outputs."""
+        return [j < len(requires) and requires[j] for j in self.fresh]
 
 
 @lru_cache(1)

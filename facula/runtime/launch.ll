@@ -352,8 +352,9 @@ out:
   ret void
 }
 
-; Run the steps; the status of the last one that ran, its index to %index_out. The observed
-; variant notes the time before the first step and after each: see observed.ll.
+; Run the steps, each an address, a number of words, their sources and their offsets; the status
+; of the last one that ran, its index to %index_out. The observed variant notes the time before the
+; first step and after each: see observed.ll.
 define internal i64 @run_steps(ptr %plan, ptr %values, ptr %block, ptr %index_out) {
 entry:
   %n = call i64 @field(ptr %plan, i64 $NSTEPS)
@@ -368,17 +369,16 @@ test:
 prepare:
   %kernel_word = load i64, ptr %at
   %nwords = call i64 @field(ptr %at, i64 1)
-  %words = call ptr @section_of(ptr %plan, ptr %at)
+  %sources = getelementptr i64, ptr %at, i64 2
+  %offsets = getelementptr i64, ptr %sources, i64 %nwords
   br label %words_test
 words_test:
   %w = phi i64 [ 0, %prepare ], [ %w_next, %word ]
   %more_words = icmp ult i64 %w, %nwords
   br i1 %more_words, label %word, label %run
 word:
-  %pair = shl i64 %w, 1
-  %source = call i64 @field(ptr %words, i64 %pair)
-  %pair_second = or i64 %pair, 1
-  %offset = call i64 @field(ptr %words, i64 %pair_second)
+  %source = call i64 @field(ptr %sources, i64 %w)
+  %offset = call i64 @field(ptr %offsets, i64 %w)
   %value = call i64 @field(ptr %values, i64 %source)
   %sum = add i64 %value, %offset
   %word_at = getelementptr i64, ptr %block, i64 %w
@@ -390,7 +390,7 @@ run:
   %status = call i64 %kernel(ptr %block)
   %next = add i64 %i, 1
   $NOTE_STEP
-  %at_next = getelementptr i64, ptr %at, i64 3
+  %at_next = getelementptr i64, ptr %offsets, i64 %nwords
   %failed = icmp ne i64 %status, 0
   br i1 %failed, label %bad, label %test
 bad:
@@ -398,12 +398,6 @@ bad:
   ret i64 %status
 good:
   ret i64 0
-}
-
-define internal ptr @section_of(ptr %plan, ptr %step) alwaysinline {
-  %start = call i64 @field(ptr %step, i64 2)
-  %at = getelementptr i64, ptr %plan, i64 %start
-  ret ptr %at
 }
 
 ; A tuple of a row of references; %new says whether they are given away or shared.

@@ -1,9 +1,10 @@
 """The launcher: one native function that every plan is data for.
 
 A *plan* says what a call does: convert the arguments, allocate the outputs, take workspace, run
-kernels one after the other on blocks of 8-byte words, wrap the outputs as tensors. :func:`build`
-packs a :class:`LaunchSpec` into an array of words and returns a builtin function; calling it
-interprets that array in machine code, at about the cost of the allocations it makes.
+kernels one after the other on blocks of 8-byte words, wrap the outputs as tensors. It is an array
+of words; the builtin function made of it interprets that array in machine code, at about the cost
+of the allocations it makes. A :class:`Template` makes plans that differ in sizes only, and is quick
+at it; :func:`build` packs a :class:`LaunchSpec`, which says all by name.
 
 How the words of a step come about: the launcher keeps a table of *values* (0, one per argument,
 one per output, the two workspaces), and a word is ``values[source] + offset``.
@@ -16,7 +17,6 @@ threads cannot change. Wrong arguments give a TypeError; nothing has run then.
 
 from __future__ import annotations
 
-import array
 import ctypes
 import struct
 import sys
@@ -72,7 +72,7 @@ class LaunchSpec:
         on_error: called with (status, index of the step, tuple of arguments); raises.
         name: of the operation, for messages.
         keep: anything that must live as long as the plan. The engine's: of which Executables, with
-            which sizes, the steps are, for profilers.
+            which values of the symbols, the steps are, for profilers.
     """
 
     args: Sequence[str]
@@ -171,7 +171,7 @@ class _Launcher:
     def __init__(self, cls: type):
         native.require_gil()
         self.cls = jit.immortal(cls)
-        self.storage_type = storage.storage_type()
+        self.storage = id(storage.storage_type())
         names = ["run", "new", "dealloc", "traverse", "type", "method", "share", "class"]
         found = jit.load(_text(_slot_offsets(cls)), [f"launch_{n}" for n in names], optimize=2)
         at = {n: found[f"launch_{n}"] for n in names}
@@ -209,10 +209,10 @@ _observer: list[Callable] = []
 def observe(observer: Callable | None) -> None:
     """Call ``observer(report, notes, arguments)`` after every launch; None ends it.
 
-    ``report.spec`` is the plan's LaunchSpec; ``notes`` are int64 as bytes, times on the clock of
-    ``time.perf_counter_ns``: of entry, before the first step, after each step, at the end. What
-    the observer raises is printed. As all builtins of plans share one ``PyMethodDef``, a change of
-    its function switches them all, and none pays for the possibility.
+    ``report`` has the plan's ``name`` and ``keep``; ``notes`` are int64 as bytes, times on the
+    clock of ``time.perf_counter_ns``: of entry, before the first step, after each step, at the
+    end. What the observer raises is printed. As all builtins of plans share one ``PyMethodDef``, a
+    change of its function switches them all, and none pays for the possibility.
     """
     _observer[:] = [] if observer is None else [observer]
     for launcher in _launchers.values():
@@ -267,35 +267,99 @@ def _slot_offsets(cls: type) -> dict[str, int]:
 class _Report:
     """What a plan's holder keeps: all that must live as long, and how to tell of errors."""
 
-    __slots__ = ("spec",)
+    __slots__ = ("template", "on_error", "keep", "metas")
 
-    def __init__(self, spec: LaunchSpec):
-        self.spec = spec
+    def __init__(self, template: Template, on_error, keep, metas):
+        self.template, self.on_error, self.keep, self.metas = template, on_error, keep, metas
+
+    @property
+    def name(self) -> str:
+        return self.template.name
 
     def __call__(self, problem: int, status: int, index: int, args: tuple):
         """Raise; called by native code."""
-        spec = self.spec
+        name, kinds = self.template.name, self.template.args
         if problem == _COUNT:
-            fail(
-                ArgumentTypeError,
-                spec.name,
-                f"expected {len(spec.args)} arguments, got {len(args)}",
-            )
+            fail(ArgumentTypeError, name, f"expected {len(kinds)} arguments, got {len(args)}")
         if problem == _TYPE:
             got = f"{type(args[index]).__name__}"
-            if spec.args[index] == "i64" and isinstance(args[index], int):
+            if kinds[index] == "i64" and isinstance(args[index], int):
                 got = str(args[index])
-            if spec.args[index] == "tensor" and isinstance(args[index], _current[0].cls):
+            if kinds[index] == "tensor" and isinstance(args[index], _current[0].cls):
                 got = "one without memory"
-            wanted = _EXPECTED[spec.args[index]]
-            fail(
-                ArgumentTypeError,
-                spec.name,
-                f"argument {index + 1} must be {wanted}, got {got}",
-            )
-        if spec.on_error is not None:
-            spec.on_error(status, index, args)
-        raise CompileError(f"{spec.name}: kernel {index} ended with status {status}")
+            wanted = _EXPECTED[kinds[index]]
+            fail(ArgumentTypeError, name, f"argument {index + 1} must be {wanted}, got {got}")
+        if self.on_error is not None:
+            self.on_error(status, index, args)
+        raise CompileError(f"{name}: kernel {index} ended with status {status}")
+
+
+class Template:
+    """What plans have in common that differ in sizes only: their arguments and outputs.
+
+    Attributes:
+        args, mutated, name: as of a :class:`LaunchSpec`.
+        outputs: how many there are.
+    """
+
+    __slots__ = ("args", "outputs", "mutated", "name", "bases", "_bounds", "_head", "_fixed")
+
+    def __init__(self, args, outputs: int, mutated=(), name="launch"):
+        self.args, self.outputs, self.mutated, self.name = args, outputs, mutated, name
+        n = len(args)
+        #: Sources of words by kind: the value ``source + number`` is the base of the word.
+        self.bases = {"const": 0, "f64": 0, "arg": 1, "scalar": 1, "out": 1 + n}
+        self.bases["work"] = 1 + n + outputs
+        self.bases["thread_work"] = 2 + n + outputs
+        self._bounds = {"arg": n, "scalar": n, "out": outputs}
+        self._head = struct.Struct(f"{_HEAD}q{8 * n}s{2 * outputs}q{8 * len(mutated)}s")
+        self._fixed = _words(*(KINDS[kind] for kind in args)), _words(*mutated)
+
+    def source(self, kind: str, number: int = 0) -> int:
+        """The number of a value that words are offsets from.
+
+        Raises:
+            ArgumentError: there is no such argument or output.
+        """
+        if kind not in self.bases or not 0 <= number < self._bounds.get(kind, 1):
+            fail(ArgumentError, "launch", f"word {(kind, number)} refers to nothing")
+        return self.bases[kind] + number
+
+    def build(self, outputs, steps, block, workspace, release_gil, on_error=None, keep=None):
+        """A builtin function that runs a plan of this kind.
+
+        Args:
+            outputs: bytes and meta of each output, one after the other.
+            steps: the words of each step, see :func:`step_head`.
+            block: the most words of a kernel.
+        """
+        if not _current:
+            fail(UnsupportedError, "launch", "no tensor class", "call register_tensor first")
+        launcher = _current[0]
+        kinds, mutated = self._fixed
+        n, outs = len(self.args), 2 * self.outputs
+        metas = outputs[1::2]
+        words = list(outputs)
+        words[1::2] = map(id, metas)
+        shared, per_thread = workspace
+        plan = self._head.pack(
+            n, self.outputs, len(steps), 3 + n + self.outputs, block, release_gil,
+            -(-shared // 64) * 64, -(-per_thread // 64) * 64,
+            id(launcher.cls), launcher.storage,
+            _HEAD + n, _HEAD + n + outs, len(self.mutated), _HEAD + n + outs + len(self.mutated),
+            kinds, *words, mutated,
+        )  # fmt: skip
+        report = _Report(self, on_error, keep, metas)
+        return launcher.new(plan + b"".join(steps), report)
+
+
+def step_head(address: int, sources: Sequence[int]) -> bytes:
+    """The first words of a step; the offset of each word from its source follows."""
+    return _words(address, len(sources), *sources)
+
+
+def _words(*words: int) -> bytes:
+    return struct.pack(f"{len(words)}q", *words)
 
 
 def build(spec: LaunchSpec):
@@ -307,46 +371,20 @@ def build(spec: LaunchSpec):
         UnsupportedError: no tensor class was registered.
         ArgumentError: a word refers to what is not there.
     """
-    if not _current:
-        fail(UnsupportedError, "launch", "no tensor class", "call register_tensor first")
-    launcher = _current[0]
-    return launcher.new(_pack(spec, launcher).tobytes(), _Report(spec))
-
-
-def _pack(spec: LaunchSpec, launcher: _Launcher) -> array.array:
-    """The words of a plan, as the native code reads them."""
-    nargs, nouts = len(spec.args), len(spec.outputs)
-    bases = {"arg": 1, "scalar": 1, "out": 1 + nargs, "work": 1 + nargs + nouts}
-    bases["thread_work"] = bases["work"] + 1
-    bounds = {"arg": nargs, "scalar": nargs, "out": nouts}
-    words = []
+    template = Template(spec.args, len(spec.outputs), spec.mutated, spec.name)
     steps = []
     for step in spec.steps:
-        steps.append((step.address, len(step.words), len(words)))
-        for word in step.words:
-            words += _encode(word, bases, bounds)
-    plan = [0] * _HEAD + [KINDS[kind] for kind in spec.args]
-    outs = len(plan)
-    for nbytes, meta in spec.outputs:
-        plan += (nbytes, id(meta))
-    mutated = len(plan)
-    plan += spec.mutated
-    at_steps = len(plan)
-    at_words = at_steps + 3 * len(steps)
-    for address, count, start in steps:
-        plan += (address, count, at_words + start)
-    plan += words
-    shared, per_thread = (-(-size // 64) * 64 for size in spec.workspace)
-    plan[:_HEAD] = (
-        nargs, nouts, len(steps), 3 + nargs + nouts,
-        max((len(s.words) for s in spec.steps), default=0), int(spec.release_gil),
-        shared, per_thread, id(launcher.cls), id(launcher.storage_type),
-        outs, mutated, len(spec.mutated), at_steps,
+        pairs = [_encode(word, template) for word in step.words]
+        sources = step_head(step.address, [source for source, _ in pairs])
+        steps.append(sources + _words(*(offset for _, offset in pairs)))
+    return template.build(
+        [x for output in spec.outputs for x in output], steps,
+        max((len(s.words) for s in spec.steps), default=0), spec.workspace,
+        spec.release_gil, spec.on_error, spec.keep,
     )  # fmt: skip
-    return array.array("q", plan)
 
 
-def _encode(word: tuple, bases: dict, bounds: dict) -> tuple[int, int]:
+def _encode(word: tuple, template: Template) -> tuple[int, int]:
     """(source, offset) of one word: its value will be ``values[source] + offset``."""
     kind = word[0]
     if kind == "const":
@@ -354,10 +392,8 @@ def _encode(word: tuple, bases: dict, bounds: dict) -> tuple[int, int]:
     if kind == "f64":
         return 0, struct.unpack("q", struct.pack("d", word[1]))[0]
     if kind in ("work", "thread_work"):
-        return bases[kind], (word[-1] if len(word) > 1 else 0)
-    if kind not in bases or not 0 <= word[1] < bounds[kind]:
-        fail(ArgumentError, "launch", f"word {word} refers to nothing")
-    return bases[kind] + word[1], (word[2] if len(word) > 2 else 0)
+        return template.source(kind), (word[-1] if len(word) > 1 else 0)
+    return template.source(kind, word[1]), (word[2] if len(word) > 2 else 0)
 
 
 def call(address: int, words: Sequence[int | float]) -> int:

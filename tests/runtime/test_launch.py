@@ -361,6 +361,8 @@ def test_an_observer_is_told_of_each_step(kernels, observed, released):
         [(32, META), (32, META)],
         [Step(kernels["add"], ADD), Step(kernels["add"], twice)],
         release_gil=released,
+        name="twice",
+        keep=META,
     )
     plan, a, b = launch.build(spec), tensor([1.0]), tensor([10.0])
     start = time.perf_counter_ns()
@@ -368,7 +370,7 @@ def test_an_observer_is_told_of_each_step(kernels, observed, released):
     end = time.perf_counter_ns()
     ((report, times, args),) = observed
     assert (floats(first)[0], floats(second)[0]) == (11.0, 12.0)
-    assert report.spec is spec and args[0] is a and args[1] is b
+    assert report.name == "twice" and report.keep is META and args[0] is a and args[1] is b
     # Entry, before the steps, after each of two, the end.
     assert len(times) == 5 and [start, *times, end] == sorted([start, *times, end])
 
