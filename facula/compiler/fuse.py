@@ -15,12 +15,12 @@ from facula.compiler.views import (
     below_reshapes,
     below_views,
     is_one,
-    is_zero,
     only_ones_move,
     operand_maps,
     resolve,
 )
 from facula.ops.movement import contiguous_strides
+from facula.ops.promote import is_zero
 
 #: A fused kernel reads and writes at most this many buffers; more would spill their addresses.
 MOST_BUFFERS = 24

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 
 from facula.compiler import calls as C
+from facula.compiler.cells import arithmetic
 from facula.compiler.simplify import same_shape
-from facula.compiler.views import Place, is_zero, resolve
+from facula.compiler.views import Place, resolve
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import conv, conv_weight, matmul, pool, scan, scatter, sort
+from facula.kernels import conv, conv_weight, matmul, pool, rnn, scan, scatter, sort
 from facula.ops.movement import contiguous_strides
+from facula.ops.promote import is_zero
 
 
 def copy(value, source, target):
@@ -40,7 +42,7 @@ def copy(value, source, target):
 def lower(node, places, temp):
     """The kernel calls of one node; ``temp(dtype, shape)`` gives memory between them."""
     operands = [resolve(v, places) for v in node.inputs]
-    results = [places[id(v)] for v in node.outputs]
+    results = [places.get(id(v)) for v in node.outputs]
     return LOWERINGS[node.op.name](node, operands, results, temp)
 
 
@@ -205,6 +207,81 @@ def _topk(node, operands, results, temp):
     return _along(node, operands, results, temp, names, kernel_of, k=node.params["k"])
 
 
+# Recurrences ------------------------------------------------------------------------------------
+
+_rnn_forward = functools.lru_cache(maxsize=None)(rnn.forward)
+_rnn_backward = functools.lru_cache(maxsize=None)(rnn.backward)
+
+
+def _solid(values, places, temp):
+    """Copies of what is not contiguous, and all places."""
+    calls, found = [], []
+    for value, place in zip(values, places):
+        if not same_shape(place.strides, contiguous_strides(value.shape)):
+            target = temp(place.dtype, value.shape)
+            calls.append(copy(value, place, target))
+            place = target
+        found.append(place)
+    return calls, found
+
+
+def _along_time(node, names, operands, results, temp, build, geometry, turned):
+    """A kernel over all steps; ``geometry`` is (value with all rows, hidden size, batch rows)."""
+    calls, operands = _solid(node.inputs, operands, temp)
+    value, hidden, rows = geometry
+    lead, params = value.shape[:-1], node.params
+    packed, first = len(lead) == 1, params["batch_first"]
+    if packed:
+        steps, t_step, b_step = node.inputs[-1].shape[0], 0, 1
+        names = [*names[: len(operands) - 1], "sizes", *names[len(operands) - 1 :]]
+    else:
+        steps = lead[1 if first else 0]
+        t_step, b_step = (1, steps) if first else (rows, 1)
+    sizes = _sizes(steps=steps, rows=rows, hidden=hidden, total=dims.product(lead),
+                   t_step=t_step, b_step=b_step, back=int(params["reverse"]))  # fmt: skip
+    bindings = {**sizes, **dict(zip(names, map(C.memory, (*operands, *results))))}
+    cell, d = arithmetic(params["cell"], value.dtype), value.dtype
+
+    def select(values, machine):
+        gates = values["hidden"] * cell.gates
+        ends = (gates, values["hidden"]) if turned else (values["hidden"], gates)
+        own = {name: values[name] for name in sizes}
+        variant, vectors, cuts = rnn.choose(
+            own, *ends, itemsize=d.itemsize,
+            vector_bytes=machine.vector_bytes, threads=machine.threads,
+        )  # fmt: skip
+        return build(rnn.Form(d, variant, vectors, machine.vector_bytes, packed), cell), cuts
+
+    checks = [(node, 0)] if packed else []
+    return [*calls, C.selected(select, bindings, operands, results, checks)]
+
+
+def _recurrence(node, operands, results, temp):
+    states = range(arithmetic(node.params["cell"], node.inputs[0].dtype).states)
+    names = ["p", "w", "bias", *(f"s{i}" for i in states), "y", *(f"f{i}" for i in states)]
+    used = 1 + len(states)
+    keeps = any(place is not None for place in results[used:])
+    if keeps:
+        names += ["kept", *(f"o{i}" for i in states)]
+        used = len(results)
+    results = [p or temp(v.dtype, v.shape) for p, v in zip(results[:used], node.outputs)]
+    geometry = node.outputs[0], node.inputs[1].shape[1], node.inputs[3].shape[0]
+
+    def build(form, cell):
+        return _rnn_forward(form._replace(keeps=keeps), cell)
+
+    return _along_time(node, names, operands, results, temp, build, geometry, True)
+
+
+def _recurrence_gradient(node, operands, results, temp):
+    gy, g = node.inputs[:2]
+    states = range(arithmetic(node.params["cell"], gy.dtype).states)
+    names = ["gy", *(f"g{i}" for i in states), "kept", *(f"o{i}" for i in states), "w"]
+    names += ["dp", *(f"d{i}" for i in states), "du"]
+    geometry = gy, gy.shape[-1], g.shape[0]
+    return _along_time(node, names, operands, results, temp, _rnn_backward, geometry, False)
+
+
 # Joining ----------------------------------------------------------------------------------------
 
 
@@ -294,6 +371,8 @@ LOWERINGS: dict = {
     "topk": _topk,
     "matmul": _matmul,
     "cat": _cat,
+    "recurrence": _recurrence,
+    "recurrence_gradient": _recurrence_gradient,
     "scatter": _scatter,
     "index_add": _index_add,
     "index_put": _index_put,

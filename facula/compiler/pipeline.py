@@ -86,7 +86,11 @@ class _Lowering:
             }
         for group in self.fusion.groups:
             for root in group.roots:
-                inside = group.opaque is None and not group.holds_all(root)
+                if group.opaque is not None:
+                    # Results that only backward wants are not written unless it comes.
+                    inside = group.opaque.op.info.get("spare", False)
+                else:
+                    inside = not group.holds_all(root)
                 if id(root) not in self.places and (id(root) in read_outside or not inside):
                     self.places[id(root)] = self._temp(root)
 

@@ -58,14 +58,6 @@ def below_reshapes(value):
     return value
 
 
-def is_zero(value) -> bool:
-    """Whether a value is 0 throughout, as the targets that gradients are added to."""
-    while value.node is not None and value.node.op.name in ("expand", "reshape"):
-        value = value.node.inputs[0]
-    node = value.node
-    return node is not None and node.op.name == "constant" and node.params["value"] == 0
-
-
 def is_one(n) -> bool:
     return isinstance(n, int) and n == 1
 

@@ -18,13 +18,14 @@ from facula.ops.registry import F
 _RECOMPUTED = ("pointwise", "movement", "source")
 
 
-def reverse(outputs, cotangents, wrt) -> list[Value | None]:
+def reverse(outputs, cotangents, wrt, since=0) -> list[Value | None]:
     """Cotangents of the values ``wrt``, given those of ``outputs`` (None: no contribution).
 
-    Works inside of ``building(program)``: nodes are appended to that program.
+    Works inside of ``building(program)``: nodes are appended to that program. What lies before
+    the node number ``since`` counts as given.
     """
     program = P.current()
-    nodes = list(program.nodes)
+    nodes = program.nodes[since:]
     reach = _depends_on(nodes, wrt)
     found: dict[int, Value] = {}
 
@@ -45,6 +46,12 @@ def reverse(outputs, cotangents, wrt) -> list[Value | None]:
     return [found.get(id(v)) for v in wrt]
 
 
+def pull(function, operands, cotangents) -> list[Value | None]:
+    """Cotangents of the operands of a function, given those of its results."""
+    since = len(P.current().nodes)
+    return reverse(list(function(*operands)), cotangents, operands, since)
+
+
 def _depends_on(nodes, wrt):
     """Ids of all values that depend on one of ``wrt`` in a differentiable dtype."""
     reach = {id(v) for v in wrt if v.dtype.is_floating_point}
@@ -55,17 +62,24 @@ def _depends_on(nodes, wrt):
 
 
 def _cotangents(node, gs):
-    if node.op.gradient is None:
+    op, found = node.op, None
+    if len(node.outputs) > 1:
+        gs = tuple(zeros_like(v) if g is None else g for g, v in zip(gs, node.outputs))
+    if op.gradient is not None:
+        one = len(node.outputs) == 1
+        g, y = (gs[0], node.outputs[0]) if one else (gs, node.outputs)
+        found = op.gradient(g, y, *node.inputs, **node.params)
+    if found is None and op.info.get("pulled"):
+        # A gradient that differentiates ordinary ops itself.
+        found = op.info["pulled"](pull, gs, node.outputs, *node.inputs, **node.params)
+    if found is None:
         fail(
             AutogradError,
-            node.op.name,
+            op.name,
             "the derivative is not implemented",
             "compute this part under no_grad or with detach()",
         )
-    if len(node.outputs) == 1:
-        return node.op.gradient(gs[0], node.outputs[0], *node.inputs, **node.params)
-    gs = tuple(zeros_like(v) if g is None else g for g, v in zip(gs, node.outputs))
-    return node.op.gradient(gs, node.outputs, *node.inputs, **node.params)
+    return found
 
 
 def zeros_like(v: Value) -> Value:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from facula.base.errors import IndexRangeError, fail
+from facula.base.errors import IndexRangeError, ShapeError, fail
 from facula.eager.tracing import concrete
 
 
 def reporter(program, symbols, metas):
     """The function that raises for a failed check of a node of ``program``.
 
-    Kernels check index tensors only. The values are read again here, on the host, to name the
-    first one that is out of range.
+    Kernels check index tensors, unless the primitive says something else. Values are read again
+    here, on the host, to name the first one that is out of range.
     """
 
     def report(node, dimension, args):
+        if "refusal" in node.op.info:
+            fail(ShapeError, program.name, node.op.info["refusal"])
         carrying = [i for i, m in enumerate(metas) if m != "shape"]
         places = {id(program.inputs[i]): a for a, i in enumerate(carrying)}
         size = _size(node, dimension, symbols)

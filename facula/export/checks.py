@@ -11,6 +11,7 @@ from facula.base import dtypes as D
 from facula.ir import program as P
 from facula.ir.dims import Dim, product
 from facula.ops.pool import Pool
+from facula.ops.recurrence import CELLS
 from facula.ops.registry import PRIMITIVES
 
 CHECKS: dict = {}
@@ -315,6 +316,49 @@ def _matmul(a, b):
     need(a.ndim == b.ndim and a.ndim in (3, 4), "ranks that are not 3 or 4")
     need_equal((*a.shape[:-2], a.shape[-1]), b.shape[:-1], "sizes")
     need(a.dtype is b.dtype and a.dtype.kind != "b", "dtypes differ, or are bool")
+
+
+def _need_cell(values, ranks, cell, reverse, batch_first):
+    """The cell, given values and their ranks; the last may be sizes of steps."""
+    need(isinstance(cell, str) and cell in CELLS, f"cell {cell!r}")
+    need(type(reverse) is bool and type(batch_first) is bool, "flags that are not bool")
+    ranks = ranks(CELLS[cell].states)
+    packed = len(values) == len(ranks) + 1
+    need(len(values) in (len(ranks), len(ranks) + 1), f"{len(values)} operands")
+    for v, rank in zip(values, ranks):
+        rank -= packed and rank == 3
+        need(v.ndim == rank and v.dtype is values[0].dtype, "ranks or dtypes differ")
+    need(values[0].dtype in (D.float32, D.float64), f"dtype {values[0].dtype.name}")
+    if packed:
+        need(values[-1].ndim == 1 and values[-1].dtype is D.int64, "sizes that are no int64 vector")
+    return CELLS[cell], packed
+
+
+@checked("recurrence")
+def _recurrence(*values, cell, reverse, batch_first):
+    c, packed = _need_cell(values, lambda n: (3, 2, 1, *(2,) * n), cell, reverse, batch_first)
+    p, w, bias, *rest = values
+    h = w.shape[1]
+    need_equal((p.shape[-1], w.shape[0], bias.shape[0]), (c.gates * h,) * 3, "gates")
+    rows = rest[0].shape[0] if packed else p.shape[0 if batch_first else 1]
+    for state in rest[: c.states]:
+        need_equal(state.shape, (rows, h), "states")
+
+
+@checked("recurrence_gradient")
+def _recurrence_gradient(*values, cell, reverse, batch_first):
+    def ranks(n):
+        return (3, *(2,) * n, *(3,) * (n + 1), 2)
+
+    c, packed = _need_cell(values, ranks, cell, reverse, batch_first)
+    gy, n, h = values[0], c.states, values[0].shape[-1]
+    rows = values[1].shape[0] if packed else gy.shape[0 if batch_first else 1]
+    for g in values[1 : 1 + n]:
+        need_equal(g.shape, (rows, h), "states")
+    need_equal(values[1 + n].shape, (*gy.shape[:-1], c.kept * h), "kept values")
+    for start in values[2 + n : 2 + 2 * n]:
+        need_equal(start.shape, gy.shape, "states")
+    need_equal(values[2 + 2 * n].shape, (c.gates * h, h), "weights")
 
 
 def _need_geometry(x, w, stride, padding, dilation, groups):

@@ -13,6 +13,7 @@ from facula.library import (  # noqa: F401  imported for their declarations
     loss,
     norm,
     pooling,
+    recurrence,
     selection,
     shape,
     softmax,

@@ -1,4 +1,4 @@
-"""Attention, embeddings, recurrent cells, and small linear algebra in terms of matmul."""
+"""Attention, embeddings, and small linear algebra in terms of matmul."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from facula.library.shape import index_along
 from facula.ops.contraction import swapped
 from facula.ops.indexing import need_index, take_
 from facula.ops.promote import expand_to, to
-from facula.ops.registry import F, Scalar, Tensors, composite, op
+from facula.ops.registry import F, Scalar, op
 
 NN = ("nn.functional",)
 
@@ -109,137 +109,6 @@ def embedding_rows(input: Value, weight: Value, padding_idx=-1):
         rows = index_along(F.narrow(weight, 1, 0, 1), 0)
         weight = F.where(F.eq(rows, padding_idx), F.stop(weight), weight)
     return take_(weight, index, dim=0)
-
-
-# Recurrent cells ---------------------------------------------------------------------------------
-
-
-def _gates(count, x, size):
-    """The ``count`` gates side by side in ``x``, each as wide as the hidden state.
-
-    That they are is asked as a question of equal sizes; widths of equal parts of something would
-    be expressions that the compiler cannot compare.
-    """
-    if not x.shape[-1] == count * size:
-        fail(
-            ShapeError,
-            "rnn_cell",
-            f"weights give {x.shape[-1]} values, expected {count} times the hidden size {size}",
-        )
-    return _parts(x, count=count, size=size)
-
-
-def _part_by_part(x, *, count, size):
-    return tuple(F.narrow(x, -1, i * size, size) for i in range(count))
-
-
-#: Equal parts of the last dimension. Their gradients are joined, where those of slices would each
-#: be padded with zeros and added up.
-_parts = composite(
-    "parts", _part_by_part, lambda g, y, x, *, count, size: (F.cat(list(g), -1),)
-)  # fmt: skip
-
-
-def _cell_samples(gates):
-    def samples(make):
-        return [
-            (
-                (
-                    make(3, 4),
-                    make(3, 5),
-                    make(gates * 5, 4),
-                    make(gates * 5, 5),
-                    make(gates * 5),
-                    make(gates * 5),
-                ),
-                {},
-            )
-        ]
-
-    return samples
-
-
-# A step takes its input already multiplied by w_ih: layers do that for all steps in one product.
-
-
-@op(
-    spaces=(),
-    samples=lambda make: [((make(3, 20), (make(3, 5), make(3, 5)), make(20, 5), make(20)), {})],
-)
-def lstm_step(projected: Value, hx: Tensors, w_hh: Value, b_hh: Value = None):
-    """One step of an LSTM: (hidden, cell), gates in the order input, forget, cell, output.
-
-    Source: Hochreiter and Schmidhuber (1997), with forget gates (Gers et al., 2000).
-    """
-    h, c = hx
-    i, f, g, o = _gates(4, projected + F.linear(h, w_hh, b_hh), c.shape[-1])
-    cell = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
-    return F.sigmoid(o) * F.tanh(cell), cell
-
-
-def _step_samples(gates):
-    n = gates * 5
-    return lambda make: [((make(3, n), make(3, 5), make(n, 5), make(n)), {})]
-
-
-@op(spaces=(), samples=_step_samples(3))
-def gru_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
-    """One step of a GRU, gates in the order reset, update, new (Cho et al., 2014)."""
-    size = hx.shape[-1]
-    ri, zi, ni = _gates(3, projected, size)
-    rh, zh, nh = _gates(3, F.linear(hx, w_hh, b_hh), size)
-    r, z = F.sigmoid(ri + rh), F.sigmoid(zi + zh)
-    n = F.tanh(ni + r * nh)
-    return (hx - n) * z + n
-
-
-@op(spaces=(), samples=_step_samples(1))
-def rnn_tanh_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
-    """``tanh(projected + w_hh h + b_hh)``."""
-    return F.tanh(projected + F.linear(hx, w_hh, b_hh))
-
-
-@op(spaces=(), samples=_step_samples(1))
-def rnn_relu_step(projected: Value, hx: Value, w_hh: Value, b_hh: Value = None):
-    """``relu(projected + w_hh h + b_hh)``."""
-    return F.relu(projected + F.linear(hx, w_hh, b_hh))
-
-
-@op(
-    spaces=("torch",),
-    samples=lambda make: [
-        ((make(3, 4), (make(3, 5), make(3, 5)), make(20, 4), make(20, 5), make(20), make(20)), {})
-    ],
-)
-def lstm_cell(
-    input: Value, hx: Tensors, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
-):
-    """One step of an LSTM: (hidden, cell); see ``lstm_step``."""
-    return lstm_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
-
-
-@op(spaces=("torch",), samples=_cell_samples(3))
-def gru_cell(
-    input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
-):
-    """One step of a GRU; see ``gru_step``."""
-    return gru_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
-
-
-@op(spaces=("torch",), samples=_cell_samples(1))
-def rnn_tanh_cell(
-    input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
-):
-    """``tanh(w_ih x + b_ih + w_hh h + b_hh)``."""
-    return rnn_tanh_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
-
-
-@op(spaces=("torch",), samples=_cell_samples(1))
-def rnn_relu_cell(
-    input: Value, hx: Value, w_ih: Value, w_hh: Value, b_ih: Value = None, b_hh: Value = None
-):
-    """``relu(w_ih x + b_ih + w_hh h + b_hh)``."""
-    return rnn_relu_step(F.linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
 # Small linear algebra ----------------------------------------------------------------------------

@@ -182,10 +182,8 @@ def instance_norm(
     return y if bias is None else y + bias.view(shape)
 
 
-# Steps of recurrent layers, their input multiplied already.
-lstm_step, gru_step, rnn_tanh_step, rnn_relu_step = map(
-    _op, ("lstm_step", "gru_step", "rnn_tanh_step", "rnn_relu_step")
-)
+# A recurrent layer in one direction.
+recurrent = _op("recurrent")
 
 
 # Embeddings and attention -------------------------------------------------------------------------

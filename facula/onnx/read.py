@@ -16,7 +16,7 @@ from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim
 from facula.ir.program import Program, Value
-from facula.onnx import layers, operators  # noqa: F401  their readers
+from facula.onnx import layers, operators, recurrence  # noqa: F401  their readers
 from facula.onnx.errors import OnnxError, need_onnx, unsupported
 from facula.onnx.graph import BY_TYPE
 from facula.onnx.known import Constant, Sizes, array_of, fold

@@ -22,6 +22,7 @@ UNMAPPED = {
     "cummax": "no operator",
     "cummin": "no operator",
     "conv_weight": "a gradient, which inference does not compute",
+    "recurrence_gradient": "a gradient, which inference does not compute",
     "max_pool_gradient": "a gradient, which inference does not compute",
 }
 

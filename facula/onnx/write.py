@@ -15,7 +15,7 @@ from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim, Guards
 from facula.ir.program import Program, Value
-from facula.onnx import contraction, movement, pointwise, selection  # noqa: F401  their mappings
+from facula.onnx import contraction, movement, pointwise, recurrence, selection  # noqa: F401  their mappings
 from facula.onnx.errors import need_onnx, unsupported
 from facula.onnx.graph import TYPES, Graph
 from facula.onnx.peephole import tidy

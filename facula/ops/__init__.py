@@ -15,6 +15,7 @@ from facula.ops import (  # noqa: F401  imported for their declarations
     pool,
     promote,
     random,
+    recurrence,
     reduce,
     scan,
 )

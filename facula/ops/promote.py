@@ -36,6 +36,14 @@ def as_value(x) -> Value:
     raise ArgumentTypeError(f"expected a tensor or a number, got {type(x).__name__}")
 
 
+def is_zero(value) -> bool:
+    """Whether a value is 0 throughout, as the targets that gradients are added to."""
+    while value.node is not None and value.node.op.name in ("expand", "reshape"):
+        value = value.node.inputs[0]
+    node = value.node
+    return node is not None and node.op.name == "constant" and node.params["value"] == 0
+
+
 def result_dtype(*values) -> D.dtype:
     """The dtype that values (and Python numbers) promote to together."""
     groups = ([], [], [])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import facula
 from facula import nn
+from facula.eager import engine
 from tests.nn.against import (
     assert_close,
     assert_same_layout,
@@ -167,3 +169,45 @@ def test_transformer():
     mask = torch.nn.Transformer.generate_square_subsequent_mask(3)
     assert_same_module(ours, theirs, (src, tgt, None, mask))
     assert_close(nn.Transformer.generate_square_subsequent_mask(3), mask)
+
+
+def test_more_steps_and_rows_compile_nothing():
+    ours = nn.LSTM(3, 5, batch_first=True)
+
+    def run(rows, steps):
+        ours(to_facula(torch.randn(rows, steps, 3, requires_grad=True)))[0].sum().backward()
+
+    for rows in (2, 9, 40, 80):  # Few rows, and many, have kernels of their own.
+        run(rows, 4)
+    before = engine.compiled_kernels
+    for rows, steps in ((2, 30), (41, 5), (10, 7), (64, 2)):
+        run(rows, steps)
+    assert engine.compiled_kernels == before
+
+
+def test_captured_and_eager_have_the_same_bits():
+    ours = nn.GRU(3, 5, 2, bidirectional=True)
+    x = to_facula(torch.randn(4, 3, 3))
+    captured = facula.compile(lambda x: ours(x)[0], fullgraph=True)
+    for rows in (x, x[:, :2], x[:3]):
+        assert captured(rows).tolist() == ours(rows)[0].tolist()
+
+
+def test_second_derivatives():
+    ours, theirs = pair("GRU", 3, 4, num_layers=2)
+    theirs.double(), ours.double()
+
+    def second(library, module, x):
+        (g,) = library.autograd.grad(module(x)[0].sin().sum(), x, create_graph=True)
+        return library.autograd.grad((g * g).sum(), [x, *module.parameters()])
+
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    mine = facula.from_numpy(x.detach().numpy()).requires_grad_()
+    assert_close(second(facula, ours, mine), second(torch, theirs, x), 1e-9)
+
+
+def test_batch_sizes_that_do_not_fit():
+    ours = nn.LSTM(3, 5)
+    packed = nn.utils.rnn.PackedSequence(facula.randn(5, 3), facula.tensor([2, 2, 2]))
+    with pytest.raises(RuntimeError, match="batch sizes"):
+        ours(packed)

@@ -1,8 +1,8 @@
 """Recurrent layers and cells.
 
-A layer multiplies its whole input by the input weights, then runs step by step. Steps may have
-fewer and fewer rows: that is how sequences of several lengths run, sorted from the longest to the
-shortest (a ``PackedSequence``); where all are as long, every step has the whole batch.
+A layer in one direction is one op over the whole sequence (``library.recurrence``). Sequences of
+several lengths run sorted from the longest to the shortest (a ``PackedSequence``), so that steps
+have fewer and fewer rows. Only layers whose state is projected run step by step.
 """
 
 import math
@@ -26,13 +26,23 @@ from facula.tensor import (
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell"]
 
 
-def _projecting_lstm_step(projected, state, w_hh, b_hh, w_hr):
-    """An LSTM step whose hidden state is mapped to fewer dimensions by ``w_hr`` (Sak, 2014)."""
-    hidden, cell = state
-    gates = projected + F.linear(hidden, w_hh, b_hh)
-    i, f, g, o = gates.chunk(4, dim=-1)
-    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-    return F.linear(o.sigmoid() * cell.tanh(), w_hr), cell
+def _projecting(data, state, weights, batch_sizes, first, reverse):
+    """An LSTM whose hidden state is mapped to fewer dimensions (Sak, 2014), step by step."""
+    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+
+    def step(projected, state):
+        hidden, cell = state
+        i, f, g, o = (projected + F.linear(hidden, w_hh, b_hh)).chunk(4, dim=-1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        return F.linear(o.sigmoid() * cell.tanh(), w_hr), cell
+
+    projected = F.linear(data, w_ih, b_ih)
+    if batch_sizes is not None:
+        outputs, final = _run(step, projected.split(batch_sizes.tolist()), state, reverse)
+        return cat(outputs), final
+    dim = 1 if first else 0
+    outputs, final = _run(step, projected.unbind(dim), state, reverse)
+    return stack(outputs, dim), final
 
 
 def _run(step, inputs, state, reverse):
@@ -70,8 +80,7 @@ def _run(step, inputs, state, reverse):
 class RNNBase(Module):
     """What RNN, LSTM and GRU share: their weights, and the walk over layers and directions.
 
-    A subclass gives ``n_gates`` and ``_step(weights)``, the function of one step for the weights
-    but those of the input. The state is a tuple with the hidden state first.
+    A subclass gives ``n_gates`` and ``_cell()``. The state is a tuple with the hidden state first.
     """
 
     n_gates: int
@@ -155,14 +164,14 @@ class RNNBase(Module):
             init.uniform_(weight, -bound, bound)
 
     def _weights(self, names):
-        """(weight_ih, bias_ih) and (weight_hh, bias_hh[, weight_hr])."""
+        """weight_ih, weight_hh, bias_ih, bias_hh[, weight_hr]."""
         weights = [getattr(self, name) for name in names]
         if not self.bias:
             weights[2:2] = [None, None]
-        w_ih, w_hh, b_ih, b_hh, *rest = weights
-        return (w_ih, b_ih), (w_hh, b_hh, *rest)
+        return weights
 
-    def _step(self, weights):
+    def _cell(self):
+        """The name of the cell's arithmetic."""
         raise NotImplementedError
 
     def _state_sizes(self):
@@ -185,8 +194,18 @@ class RNNBase(Module):
                 )
         return hx
 
-    def _run_layers(self, data, split, join, state):
-        """Run all layers on ``data``; ``split`` makes it a list of steps, ``join`` undoes that."""
+    def _one_way(self, data, state, names, batch_sizes, first, reverse):
+        """The outputs of one layer in one direction, and its final state."""
+        weights = self._weights(names)
+        if self.proj_size:
+            return _projecting(data, state, weights, batch_sizes, first, reverse)
+        outputs, *final = F.recurrent(
+            data, state, *weights, batch_sizes, self._cell(), reverse, first
+        )
+        return outputs, final
+
+    def _run_layers(self, data, batch_sizes, first, state):
+        """All layers on ``data``, packed unless ``batch_sizes`` is None."""
         finals = []
         starts = list(zip(*(part.unbind(0) for part in state)))
         for layer in range(self.num_layers):
@@ -195,13 +214,13 @@ class RNNBase(Module):
             ways = []
             for direction in range(self._n_directions):
                 i = layer * self._n_directions + direction
-                of_input, of_state = self._weights(self._weight_names[i])
-                inputs = split(F.linear(data, *of_input))
-                step = self._step(of_state)
-                outputs, final = _run(step, inputs, starts[i], reverse=direction == 1)
-                ways.append(join(outputs))
-                finals.append(final)
+                names = self._weight_names[i]
+                way = self._one_way(data, starts[i], names, batch_sizes, first, direction == 1)
+                ways.append(way[0])
+                finals.append(way[1])
             data = ways[0] if len(ways) == 1 else cat(ways, dim=-1)
+        if len(finals) == 1:
+            return data, tuple(part.unsqueeze(0) for part in finals[0])
         return data, tuple(stack(parts) for parts in zip(*finals))
 
     def _check_input(self, input):
@@ -221,11 +240,10 @@ class RNNBase(Module):
     def _forward_packed(self, packed, hx):
         data, batch_sizes, sorted_indices, unsorted_indices = packed
         self._check_features(data)
-        sizes = batch_sizes.tolist()
         if hx is not None and sorted_indices is not None:
             hx = tuple(part.index_select(1, sorted_indices) for part in hx)
-        state = self._initial_state(hx, sizes[0], data)
-        data, state = self._run_layers(data, lambda data: data.split(sizes), cat, state)
+        state = self._initial_state(hx, int(batch_sizes[0]), data)
+        data, state = self._run_layers(data, batch_sizes, False, state)
         if unsorted_indices is not None:
             state = tuple(part.index_select(1, unsorted_indices) for part in state)
         return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices), state
@@ -247,15 +265,14 @@ class RNNBase(Module):
         if not batched:
             data = data.unsqueeze(1)
             hx = None if hx is None else tuple(part.unsqueeze(1) for part in hx)
-        elif self.batch_first:
-            data = data.transpose(0, 1)
-        if data.shape[0] == 0:
+        first = self.batch_first and batched
+        if data.shape[1 if first else 0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        state = self._initial_state(hx, data.shape[1], data)
-        data, state = self._run_layers(data, lambda data: data.unbind(0), stack, state)
+        state = self._initial_state(hx, data.shape[0 if first else 1], data)
+        data, state = self._run_layers(data, None, first, state)
         if not batched:
             return data.squeeze(1), tuple(part.squeeze(1) for part in state)
-        return (data.transpose(0, 1) if self.batch_first else data), state
+        return data, state
 
     def forward(self, input, hx=None):
         output, state = self._forward_state(input, None if hx is None else (hx,))
@@ -335,9 +352,8 @@ class RNN(RNNBase):
         )
         self.nonlinearity = nonlinearity
 
-    def _step(self, weights):
-        step = F.rnn_tanh_step if self.nonlinearity == "tanh" else F.rnn_relu_step
-        return lambda projected, state: (step(projected, state[0], *weights),)
+    def _cell(self):
+        return f"rnn_{self.nonlinearity}"
 
 
 class GRU(RNNBase):
@@ -376,8 +392,8 @@ class GRU(RNNBase):
             dtype=dtype,
         )
 
-    def _step(self, weights):
-        return lambda projected, state: (F.gru_step(projected, state[0], *weights),)
+    def _cell(self):
+        return "gru"
 
 
 class LSTM(RNNBase):
@@ -393,9 +409,8 @@ class LSTM(RNNBase):
 
     n_gates = 4
 
-    def _step(self, weights):
-        step = _projecting_lstm_step if self.proj_size else F.lstm_step
-        return lambda projected, state: step(projected, state, *weights)
+    def _cell(self):
+        return "lstm"
 
     def _state_sizes(self):
         return self._output_size, self.hidden_size
