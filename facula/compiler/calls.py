@@ -14,6 +14,7 @@ class Machine(NamedTuple):
 
     vector_bytes: int
     threads: int
+    near: int = 1 << 20  # bytes that surely stay in a core's second-level cache
 
 
 @dataclass

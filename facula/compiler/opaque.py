@@ -71,8 +71,7 @@ def _matmul(node, operands, results, temp):
             *(values[name] for name in ("batch", "m", "n", "k")),
             (values["ars"], values["acs"]),
             (values["brs"], values["bcs"]),
-            vector_bytes=machine.vector_bytes,
-            threads=machine.threads,
+            **machine._asdict(),
         )
         return _matmul_kernel(form), {"row_cut": row_cut, "column_cut": column_cut}
 

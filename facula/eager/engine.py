@@ -93,7 +93,8 @@ def address_of(kernel: L.Kernel) -> int:
 
 def machine() -> Machine:
     """What the choice of kernels may depend on."""
-    return Machine(host.target().vector_bytes, threads.get_num_threads())
+    near = host.cache_sizes().get("L2", 1 << 20) // 2
+    return Machine(host.target().vector_bytes, threads.get_num_threads(), near)
 
 
 class Executable:

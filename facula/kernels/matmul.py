@@ -7,10 +7,10 @@ of threads, or the rows that happen to be computed together.
 
 The variants, from the largest problems to the smallest:
 
-``rows``    a and b are packed in panels; then threads take blocks of rows and multiply panels in
-            register tiles. A panel of a stays in the first-level cache, some of b in the second.
-``grid``    the result is cut into strips of columns (and by batch); each thread packs the columns
-            and the rows of its strip for itself. For batches, and for few rows of many columns.
+``packed``  the result is cut into pieces of rows and columns. A thread packs a strip of b's columns
+            for itself, which stays in the second-level cache; then panel by panel of a's rows is
+            packed, stays in the first, and is multiplied by the strip in register tiles. Threads
+            share nothing packed: another core's cache is further away than packing takes.
 ``direct``  nothing is packed: b's rows are read as they lie. For few rows or small matrices.
 ``copied``  as ``direct`` for more rows than a tile has: the first rows' tile copies b's columns
             on the way, to where the next tiles find them close together.
@@ -38,19 +38,19 @@ SIZES = (
 )
 #: Parameters that say how the work is cut, which change no bit of the result.
 CUTS = ("row_cut", "column_cut")
-#: Rows of a and columns of b that the variant ``rows`` packs at a time.
-_ROWS, _COLUMNS = 4200, 4096
-#: Columns whose panels stay in the second-level cache while all rows go by.
-_NEAR = 384
+#: Panels of rows packed at a time where m runs along memory, that whole lines are read.
+_TOGETHER = 8
 #: Values of k for which rows of a are packed at a time where m runs along memory.
 _LINES = 32
+#: Values of k for which all of a strip's columns are packed at a time where n runs along memory.
+_ROWS = 8
 
 
 class Form(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
-        variant: "rows", "grid", "direct", "copied" or "turned".
+        variant: "packed", "direct", "copied" or "turned".
         dtype: of a, b and c.
         a_unit: which index of a has stride 1: "m", "k" or None.
         b_unit: which index of b has stride 1: "n", "k" or None.
@@ -216,18 +216,26 @@ class _Product:
 
     # Packed variants
 
-    def pack_left(self, source, panels, at, m0, rows, k0, count, padded):
+    def pack_left(self, source, panels, m0, rows, k0, count, padded):
         k, height = self.k, self.shape.height
         if source.unit == "k":
             with k.serial(0, rows, height) as i:
-                start = at + i * padded
+                start = i * padded
                 tiles.pack(k, source, panels, start, m0 + i, k0, count, height, self.shape)
             return
         # A panel is narrower than a line of the cache: few k at a time, that lines are read once.
         with k.serial(0, count, _LINES) as kk, k.serial(0, rows, height) as i:
             some = k.let(L.minimum(count - kk, _LINES), "some")
-            start = at + i * padded + kk * height
+            start = i * padded + kk * height
             tiles.pack(k, source, panels, start, m0 + i, k0 + kk, some, height, self.shape)
+
+    def pack_right(self, source, panels, n0, columns, k0, count, padded):
+        k, width = self.k, self.shape.width
+        step = K_BLOCK if source.unit == "k" else _ROWS
+        with k.serial(0, count, step) as kk, k.serial(0, columns, width) as p:
+            some = k.let(L.minimum(count - kk, step), "some")
+            start = p * padded + kk * width
+            tiles.pack(k, source, panels, start, n0 + p, k0 + kk, some, width, self.shape)
 
     def prefetch_tile(self, batch, m0, n0):
         """A tile's place in the result, a line a prefetch: it is long out of the caches."""
@@ -238,16 +246,15 @@ class _Product:
                 self.k.prefetch(self.partial, place + line // size)
 
     def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
-        """All tiles of a block of packed rows and columns, which start somewhere in a buffer."""
+        """All tiles of a block of packed rows and columns."""
         k, shape = self.k, self.shape
-        (lefts, left_start), (rights, right_start) = lefts, rights
         with k.serial(0, rows, shape.height) as ii, k.serial(0, columns, shape.width) as jj:
             self.prefetch_tile(batch, m0 + ii, n0 + jj)
-            left_at, right_at = left_start + ii * padded, right_start + jj * padded
+            left_at, right_at = ii * padded, jj * padded
             rows_left = k.let(rows - ii, "rows")
             columns_left = k.let(L.minimum(columns - jj, shape.width), "columns")
 
-            def tile(height, left_at=left_at, right_at=right_at):
+            def tile(height):
                 acc = k.local(self.sum, 0, (height, shape.width), name="acc")
                 tiles.multiply(
                     k, acc, count,
@@ -275,64 +282,28 @@ class _Product:
         acc = tile(height)
         self.store_any(acc, spill, batch, m0, n0, k0, L.minimum(rows, height), columns)
 
-    def _rows(self):
-        k, shape = self.k, self.shape
-        depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
-        wide = tiles.round_up(L.minimum(self.n, _COLUMNS), shape.width)
-        high = tiles.round_up(L.minimum(self.m, _ROWS), shape.height)
-        lefts = k.scratch("packed_a", self.sum, high * depth)
-        rights = k.scratch("packed_b", self.sum, wide * depth)
-        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
-        with k.serial(0, self.batch) as batch, k.serial(0, self.n, _COLUMNS) as n0:
-            left, right = self.source(self.left, batch), self.source(self.right, batch)
-            columns = k.let(L.minimum(self.n - n0, _COLUMNS), "columns")
-            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
-                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-                padded = k.let(tiles.round_up(count, shape.lanes), "padded")
-                with k.parallel(0, L.idiv_ceil(columns, shape.width)) as p:
-                    at, x0 = p * shape.width * padded, n0 + p * shape.width
-                    tiles.pack(k, right, rights, at, x0, k0, count, shape.width, shape)
-                with k.serial(0, self.m, _ROWS) as m0:
-                    rows = k.let(L.minimum(self.m - m0, _ROWS), "rows")
-                    with k.parallel(0, L.idiv_ceil(rows, self.row_cut)) as block:
-                        r0 = block * self.row_cut
-                        some = L.minimum(rows - r0, self.row_cut)
-                        self.pack_left(left, lefts, r0 * padded, m0 + r0, some, k0, count, padded)
-                    with k.serial(0, columns, _NEAR) as c0:
-                        near = k.let(L.minimum(columns - c0, _NEAR), "near")
-                        with k.parallel(0, L.idiv_ceil(rows, self.row_cut)) as block:
-                            r0 = block * self.row_cut
-                            some = k.let(L.minimum(rows - r0, self.row_cut), "some")
-                            self.multiply_block(
-                                (lefts, r0 * padded), (rights, c0 * padded), spill, batch,
-                                m0 + r0, some, n0 + c0, near, k0, count, padded,
-                            )  # fmt: skip
-
-    def _grid(self):
+    def _packed(self):
         k, shape = self.k, self.shape
         depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
         wide = tiles.round_up(L.minimum(self.n, self.column_cut), shape.width)
-        high = tiles.round_up(L.minimum(self.m, self.row_cut), shape.height)
+        high = (1 if self.left[-1] == "k" else _TOGETHER) * shape.height
         lefts = k.scratch("packed_a", self.sum, high * depth, per_thread=True)
         rights = k.scratch("packed_b", self.sum, wide * depth, per_thread=True)
         spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
-        strips = k.let(L.idiv_ceil(self.n, self.column_cut), "strips")
-        with k.parallel(0, self.batch * strips) as chunk:
-            batch = k.let(chunk // strips, "batch")
-            n0 = k.let((chunk % strips) * self.column_cut, "n")
+        loop, piece = self._chunks()
+        with loop as chunk:
+            batch, m0, m1, n0, n1 = piece(chunk)
             left, right = self.source(self.left, batch), self.source(self.right, batch)
-            columns = k.let(L.minimum(self.n - n0, self.column_cut), "columns")
+            columns = k.let(n1 - n0, "columns")
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
                 padded = k.let(tiles.round_up(count, shape.lanes), "padded")
-                with k.serial(0, columns, shape.width) as p:
-                    tiles.pack(k, right, rights, p * padded, n0 + p, k0, count, shape.width, shape)
-                with k.serial(0, self.m, self.row_cut) as m0:
-                    rows = k.let(L.minimum(self.m - m0, self.row_cut), "rows")
-                    self.pack_left(left, lefts, 0, m0, rows, k0, count, padded)
+                self.pack_right(right, rights, n0, columns, k0, count, padded)
+                with k.serial(m0, m1, high) as m:
+                    rows = k.let(L.minimum(m1 - m, high), "rows")
+                    self.pack_left(left, lefts, m, rows, k0, count, padded)
                     self.multiply_block(
-                        (lefts, 0), (rights, 0), spill, batch, m0, rows, n0, columns,
-                        k0, count, padded,
+                        lefts, rights, spill, batch, m, rows, n0, columns, k0, count, padded
                     )  # fmt: skip
 
     # Variants without packing
@@ -507,13 +478,14 @@ def _unit(strides, sizes, names):
 
 
 def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_strides: tuple,
-           *, vector_bytes: int, threads: int = 1) -> Choice:  # fmt: skip
+           *, vector_bytes: int, threads: int = 1, near: int = 1 << 20) -> Choice:  # fmt: skip
     """The form for a product of these sizes, and how to cut it.
 
     Args:
         a_strides: of a's rows and columns, in elements.
         b_strides: of b's rows and columns.
         threads: how many the cuts are meant for; they change no bit of the result.
+        near: bytes of packed columns that stay in a core's cache while all rows go by.
     """
     swapped = n == 1 and m > 1
     if swapped:
@@ -528,7 +500,8 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
     form = Form(variant, d, a_unit, b_unit, height, swapped, vector_bytes)
-    rows, columns = _cuts(variant, height, batch, m, n, shape, threads)
+    strip = max(1, near // (K_BLOCK * shape.width * total.itemsize))
+    rows, columns = _cuts(variant, height, batch, m, n, shape, threads, strip)
     return Choice(form, rows, columns)
 
 
@@ -544,36 +517,42 @@ def _variant(batch, m, n, k, b_unit, narrow, vector_bytes):
     # What must be widened is better widened once, when it is packed.
     if b_unit == "n" and vector_bytes >= 32 and not narrow and (m <= 256 or max(m, n, k) <= 384):
         return "copied", height
-    return "grid" if m <= 192 or batch > 1 and max(m, n) <= 512 else "rows", 0
+    return "packed", 0
 
 
-def _even(m, height, threads):
-    """Rows of a piece: the largest that leave no thread with much more than its share."""
-    tiles_of_rows, most = -(-max(m, 1) // height), max(1, 126 // height)
-
-    def longest(each):
-        """Tiles of the busiest thread, the rest going to one that is free first."""
-        whole, rest = divmod(tiles_of_rows, each)
-        rounds, more = divmod(whole, threads)
-        if more == 0:
-            return rounds * each + rest
-        return max((rounds + 1) * each, rounds * each + rest)
-
-    return min(range(most, 0, -1), key=longest) * height
+#: What packing a panel of a, or of b, takes: in tiles of the same depth.
+_PACK_A, _PACK_B = 0.35, 1.8
 
 
-def _cuts(variant, height, batch, m, n, shape, threads):
+def _pieces(batch, m, n, shape, threads, most):
+    """Rows and columns (``most`` panels) of a piece: the slowest thread shall be done soonest."""
+    high, wide = -(-max(m, 1) // shape.height), -(-max(n, 1) // shape.width)
+    best = None
+    for strips in range(-(-wide // most), wide + 1):
+        columns = -(-wide // strips)
+        for groups in range(1, high + 1):
+            rows = -(-high // groups)
+            cost = rows * columns + rows * _PACK_A + columns * _PACK_B
+            cost *= -(-batch * -(-wide // columns) * -(-high // rows) // threads)
+            if best is None or cost < best[0]:
+                best = cost, rows * shape.height, columns * shape.width
+            if groups * strips * batch >= 4 * threads:
+                break
+        if strips * batch >= 4 * threads:
+            break
+    return best[1:]
+
+
+def _cuts(variant, height, batch, m, n, shape, threads, strip):
     """Rows and columns of a piece: whole tiles, and some pieces for each thread."""
     pieces = 1 if threads == 1 else 3 * threads
 
-    def cut(size, unit, pieces, most=1 << 30):
-        return min(-(-max(size, 1) // (unit * pieces)) * unit, most // unit * unit)
+    def cut(size, unit, pieces):
+        return -(-max(size, 1) // (unit * pieces)) * unit
 
-    if variant == "rows":
-        return _even(m, shape.height, threads), shape.width
+    if variant == "packed":
+        return _pieces(batch, m, n, shape, threads, strip)
     pieces = max(1, pieces // max(batch, 1))
-    if variant == "grid":
-        return cut(m, shape.height, 1, 252), cut(n, shape.width, pieces, 512)
     if variant == "turned":
         return cut(m, height, 1), cut(n, shape.lanes, pieces)
     # Strips of columns that are wide: each row of b is then read far enough ahead.

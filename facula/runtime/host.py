@@ -134,6 +134,7 @@ def memory_limit() -> int:
     return min(limits, default=4 << 30)
 
 
+@functools.cache
 def cache_sizes() -> dict[str, int]:
     """Bytes of the first core's caches, by name: ``{"L1d": 49152, "L2": 2097152, ...}``.
 

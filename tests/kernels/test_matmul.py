@@ -97,7 +97,7 @@ def forms(d, width, a_last, b_last):
     """Every variant that can do it, with cuts of few rows and columns."""
     units = "k" if a_last else "m", "n" if b_last else "k"
     shape = tiles.shape_for(width, tiles.accumulator(d))
-    for variant in ("rows", "grid"):
+    for variant in ("packed",):
         form = matmul.Form(variant, d, *units, 0, False, width)
         yield matmul.Choice(form, shape.height, shape.width)
         yield matmul.Choice(form, 8 * shape.height, 8 * shape.width)
