@@ -1,7 +1,9 @@
 ; The fork-join pool: see threads.py, which fills in what begins with a dollar sign.
 
 %Job = type { ptr, ptr, i64, i64, i64, [88 x i8] }
+%Range = type { i64, [120 x i8] }
 @pool_word = global { i64, [120 x i8] } zeroinitializer, align 128
+@pool_ranges = internal global [$MAX_THREADS x %Range] zeroinitializer, align 128
 ; fn, env, chunks, chunks a group, threads that may take part
 @pool_job = internal global %Job zeroinitializer, align 128
 @pool_done = internal global { i64, [120 x i8] } zeroinitializer, align 128
@@ -26,18 +28,32 @@ declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @sigfillset(ptr)
 declare i64 @llvm.umin.i64(i64, i64)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
-; Claim groups and run them until none is left.
+; Claim groups and run them until none is left: those of the own range, then those of the others.
 define internal void @drain(i64 %tid) {
 entry:
+  br label %visit
+visit:
+  %turn = phi i64 [ 0, %entry ], [ %turn1, %empty ]
+  %threads = load atomic i64, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 4) monotonic, align 8
+  %some = icmp ult i64 %turn, %threads
+  br i1 %some, label %choose, label %out
+choose:
+  %ahead = add i64 %tid, %turn
+  %owner = urem i64 %ahead, %threads
+  %range = getelementptr %Range, ptr @pool_ranges, i64 %owner
   br label %look
 look:
-  %word = load atomic i64, ptr @pool_word acquire, align 8
+  %word = load atomic i64, ptr %range acquire, align 8
   %group = and i64 %word, 65535
   %upper = lshr i64 %word, 16
-  %groups = and i64 %upper, 65535
-  %open = icmp ult i64 %group, %groups
-  br i1 %open, label %read, label %out
+  %end = and i64 %upper, 65535
+  %open = icmp ult i64 %group, %end
+  br i1 %open, label %read, label %empty
+empty:
+  %turn1 = add i64 %turn, 1
+  br label %visit
 read:
   %fn = load atomic ptr, ptr @pool_job monotonic, align 8
   %env = load atomic ptr, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 1) monotonic, align 8
@@ -48,7 +64,7 @@ read:
   br i1 %member, label %claim, label %out
 claim:
   %next = add i64 %word, 1
-  %swap = cmpxchg ptr @pool_word, i64 %word, i64 %next acq_rel monotonic
+  %swap = cmpxchg ptr %range, i64 %word, i64 %next acq_rel monotonic
   %mine = extractvalue { i64, i1 } %swap, 1
   br i1 %mine, label %run, label %look
 run:
@@ -114,16 +130,32 @@ leave:
   ret ptr null
 }
 
-; Publish %groups groups as a new generation and wake up to %wanted sleepers.
-define internal void @publish(i64 %groups, i64 %wanted) {
+; Publish %groups groups as a new generation, in equal ranges, and wake up to %wanted sleepers.
+define internal void @publish(i64 %groups, i64 %threads, i64 %wanted) {
 entry:
   store atomic i64 0, ptr @pool_done monotonic, align 8
   %word = load atomic i64, ptr @pool_word monotonic, align 8
   %generation = lshr i64 %word, 32
   %next = add i64 %generation, 1
-  %upper = shl i64 %next, 32
-  %middle = shl i64 %groups, 16
-  %new = or i64 %upper, %middle
+  %new = shl i64 %next, 32
+  %owners = call i64 @llvm.umin.i64(i64 %groups, i64 %threads)
+  br label %test
+test:
+  %i = phi i64 [ 0, %entry ], [ %i1, %share ]
+  %start = phi i64 [ 0, %entry ], [ %end, %share ]
+  %more = icmp ult i64 %i, %owners
+  br i1 %more, label %share, label %tell
+share:
+  %i1 = add i64 %i, 1
+  %scaled = mul i64 %groups, %i1
+  %end = udiv i64 %scaled, %owners
+  %middle = shl i64 %end, 16
+  %bounds = or i64 %middle, %start
+  %range_word = or i64 %new, %bounds
+  %range = getelementptr %Range, ptr @pool_ranges, i64 %i
+  store atomic i64 %range_word, ptr %range release, align 8
+  br label %test
+tell:
   store atomic i64 %new, ptr @pool_word seq_cst, align 8
   %sleepers = load atomic i64, ptr @pool_sleepers seq_cst, align 8
   %any = icmp ne i64 %sleepers, 0
@@ -251,7 +283,7 @@ submit:
   store atomic i64 %per, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 3) monotonic, align 8
   store atomic i64 %threads, ptr getelementptr (%Job, ptr @pool_job, i32 0, i32 4) monotonic, align 8
   %others = sub i64 %groups, 1
-  call void @publish(i64 %groups, i64 %others)
+  call void @publish(i64 %groups, i64 %threads, i64 %others)
   call void @drain(i64 0)
   call void @join(i64 %groups)
   store atomic i64 0, ptr @pool_busy release, align 8
@@ -295,7 +327,7 @@ lock:
 stop:
   %workers = load i64, ptr @pool_workers
   store atomic i64 1, ptr @pool_stopping release, align 8
-  call void @publish(i64 0, i64 $MAX_THREADS)
+  call void @publish(i64 0, i64 0, i64 $MAX_THREADS)
   call void @join(i64 %workers)
   store atomic i64 0, ptr @pool_stopping release, align 8
   store i64 0, ptr @pool_workers
@@ -310,9 +342,7 @@ define void @pool_reset() {
   store i64 0, ptr @pool_sleepers
   store i64 0, ptr @pool_stopping
   store i64 0, ptr @pool_inflight
-  %word = load i64, ptr @pool_word
-  %generation = and i64 %word, -4294967296
-  store i64 %generation, ptr @pool_word
+  call void @llvm.memset.p0.i64(ptr @pool_ranges, i8 0, i64 $RANGES_BYTES, i1 false)
   store i64 0, ptr @pool_busy
   ret void
 }

@@ -1,9 +1,9 @@
 """A fork-join pool of native threads, in generated code.
 
 ``facula_parallel(fn, env, nchunks)`` calls ``fn(env, chunk, tid)`` once for every chunk and returns
-when all are done. Threads claim chunks one after the other; the caller takes part as ``tid`` 0 and
-waits for *chunks* to be done, never for a thread to wake up, so a core taken by another process
-costs speed and no more. ``facula_threads`` (an i64) says how many threads take part.
+when all are done. Threads claim chunks, each first those of its own share; the caller takes part
+as ``tid`` 0 and waits for *chunks* to be done, never for a thread to wake up, so a core taken by
+another process costs speed and no more. ``facula_threads`` (an i64) says how many take part.
 
 One submission runs at a time. A second one, from another Python thread or from inside of a chunk,
 runs all its chunks on its own caller, under the number of the thread that calls.
@@ -27,11 +27,13 @@ from facula.runtime import host, jit
 MAX_THREADS = 1024
 _STACK_BYTES = 8 << 20
 
-# One 64-bit word carries the state of a submission: its generation (32 bits), the number of
-# groups of chunks (16) and the next group to claim (16). Claiming is a compare-and-swap of the
-# whole word: success proves that the job read before it is the one of this generation, because the
-# next one is published only when all groups of this one are done. The upper half, the generation,
-# is also what sleepers wait on.
+# Each thread has a range of the groups of chunks of a submission, in one 64-bit word: generation
+# (32 bits), end (16) and next group to claim (16). It claims those of its own range first, then
+# those of others. So which thread runs a chunk is nearly always the same from one kernel to the
+# next, which finds what the last one wrote in its own cache, and yet nobody waits for a thread that
+# is not running. Claiming is a compare-and-swap of the whole word: success proves that the job read
+# before it is the one of this generation, because the next one is published only when all groups
+# of this one are done. The upper half of a word of its own is the generation that sleepers wait on.
 
 _PAUSES = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
@@ -69,6 +71,7 @@ def _text() -> str:
         "STACK_BYTES": _STACK_BYTES,
         "SIG_SETMASK": int(signal.SIG_SETMASK),
         "MAX_THREADS": MAX_THREADS,
+        "RANGES_BYTES": 128 * MAX_THREADS,
     }
     return jit.source("threads.ll", words)
 
