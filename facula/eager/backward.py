@@ -20,17 +20,18 @@ class _Call:
     def __init__(self, name, routine, results, symbols, sources, values):
         self.name, self.routine, self.results = name, routine, results
         self.symbols, self.sources = symbols, sources
-        self.slots = [f"s{k}" for k in range(len(values))]
-        self.metas, self.data = [], []
+        self.slots = tuple([f"s{k}" for k in range(len(values))])
+        data, self.metas = [], []
         carried = iter(zip(self.slots, values))
         for source in sources:
             if source[-1] is False:
                 self.metas.append("shape")
-                self.data.append(None)
+                data.append(None)
                 continue
             name, x = next(carried)
             self.metas.append(None if type(x) in NUMBERS else x._meta)
-            self.data.append(name)
+            data.append(name)
+        self.data = tuple(data)
 
     def wanted(self) -> tuple[int, ...]:
         """The inputs that require grad."""

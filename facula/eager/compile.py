@@ -13,7 +13,7 @@ import functools
 import warnings
 
 from facula.base.errors import ArgumentTypeError, fail
-from facula.eager import capture, dispatch
+from facula.eager import capture, dispatch, recipes
 from facula.eager.capture import CaptureError, Trace, Traced, capturing, flatten, unflatten
 from facula.eager.grad_mode import mode
 from facula.eager.tensor import Tensor
@@ -254,7 +254,7 @@ class _Entry:
         def run(leaves):
             given = [leaves[i] for i in where]
             if random_:
-                given += dispatch.signed(*random.default_generator.next(drawn))
+                given += recipes.signed(*random.default_generator.next(drawn))
             inputs = [captured[j] if kind == "captured" else given[j] for kind, j in order]
             values = call(*inputs)
             made = iter(

@@ -14,16 +14,11 @@ from contextlib import contextmanager
 from inspect import Parameter
 
 from facula.base import dtypes as D
-from facula.base.errors import ArgumentTypeError, AutogradError, fail
-from facula.eager import plans, tape, views
-from facula.eager.apart import apart
-from facula.eager.backward import backward_plan
-from facula.eager.extras import Otherwise
-from facula.eager.grad_mode import mode
-from facula.eager.tape import Backward
+from facula.base.errors import ArgumentTypeError, FaculaError, fail
+from facula.eager import views
+from facula.eager.recipes import Recipe, drawing, kinds_of
 from facula.eager.tensor import TENSORS, Tensor
-from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
-from facula.ir import dims
+from facula.eager.tracing import NUMBERS, Routine, symbols_of, trace
 from facula.ir import program as P
 from facula.ir.program import Value
 from facula.ops.registry import Primitive
@@ -32,6 +27,8 @@ from facula.runtime import random
 #: Plans kept at most, over all ops; then all are forgotten. Programs and kernels stay.
 MAX_PLANS = 20_000
 MAX_TRACES = 4_000
+#: Recipes for arguments of one kind. Where these do not do, sizes are likely to decide everything.
+MOST_RECIPES = 8
 
 _tables: list[dict] = []
 _sites: list[weakref.ref] = []
@@ -50,8 +47,8 @@ def _every_table(traces=True) -> list[dict]:
     sites = [(r, r()) for r in _sites]
     _sites[:] = [r for r, site in sites if site is not None]
     alive = [site for _, site in sites if site is not None]
-    own = [t for site in alive for t in ((site.rows, site.traces) if traces else (site.rows,))]
-    return [*_tables, *own]
+    more = [t for site in alive for t in (site.traces, site.recipes)] if traces else []
+    return [*_tables, *(site.rows for site in alive), *more]
 
 
 def forget() -> None:
@@ -194,7 +191,7 @@ class Structure:
         skeleton: per parameter ("data", i), ("list", type, items) or ("static", value).
         expressions: per datum, how to get it from the plan's parameters.
         key: what the trace depends on.
-        symbols: the values of the sizes.
+        symbols: the values of the sizes; set where a Routine was looked for.
     """
 
     __slots__ = ("data", "skeleton", "expressions", "key", "counted", "symbols")
@@ -203,7 +200,7 @@ class Structure:
         self.data, self.skeleton, self.expressions, self.key = [], [], [], []
         self.counted = 0
 
-    def build(self, values, call):
+    def build(self, values, call, skeleton=None):
         """The call's arguments with values in the place of data."""
 
         def filled(item):
@@ -213,7 +210,8 @@ class Structure:
                 return item[1](filled(x) for x in item[2])
             return item[1]
 
-        return call([filled(item) for item in self.skeleton] + list(values[self.counted :]))
+        skeleton = self.skeleton if skeleton is None else skeleton
+        return call([filled(item) for item in skeleton] + list(values[self.counted :]))
 
 
 class Site:
@@ -231,7 +229,7 @@ class Site:
         self.name, self.fn, self.into, self.view, self.random = name, fn, into, view, random
         self.parameters, self.strict = list(parameters), strict
         self.slots = [i for i, p in enumerate(self.parameters) if p.name in dynamic]
-        self.rows, self.traces = {}, {}
+        self.rows, self.traces, self.recipes = {}, {}, {}
         _sites.append(weakref.ref(self))
 
     def arguments(self, args):
@@ -257,13 +255,13 @@ class Site:
         """Make the plan for these arguments, remember it under ``key``, and call it."""
         if P.current() is not None or has_values(args):
             return self.inline(args)
-        args = [
-            data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
-        ]
-        self.check_first(args[0])
-        plan = self.plan(args)
+
+        def remember(plan):
+            self.rows[key] = plan
+
+        plan, args = self.planned(key if type(key) is tuple else (key,), args, remember)
         count("plans", MAX_PLANS)
-        self.rows[key] = plan
+        remember(plan)
         return plan(*[args[i] for i in self.slots])
 
     def inline(self, args):
@@ -277,12 +275,14 @@ class Site:
         """As ``first`` for two operands, in a table of two levels."""
         if P.current() is not None or has_values((a, b)):
             return self.inline((a, b))
-        a, b = data_argument(a), data_argument(b)
-        self.check_first(a)
-        plan = self.plan([a, b])
+
+        def remember(plan):
+            self.rows.setdefault(key_a, {})[key_b] = plan
+
+        plan, args = self.planned((key_a, key_b), (a, b), remember)
         count("plans", MAX_PLANS)
-        self.rows.setdefault(key_a, {})[key_b] = plan
-        return plan(a, b)
+        remember(plan)
+        return plan(*args)
 
     def check_first(self, a):
         """Refuse a number where only a tensor makes sense."""
@@ -369,18 +369,60 @@ class Site:
             )
         return tensors
 
-    def plan(self, args, recording=True):
-        """A function of the slots' arguments that does the call."""
+    def planned(self, key, args, remember):
+        """The plan for arguments with this key, and the arguments as it takes them."""
+        metas: list = []
+        ints: list | None = [] if self.view else None
+        kinds = kinds_of(key, metas, ints)
+        recipes = self.recipes.get(kinds)
+        if recipes is None:
+            recipes = self.recipes[kinds] = []
+        for recipe in recipes:
+            plan = recipe and recipe(metas, ints, remember)
+            if plan is not None:
+                return plan, args
+        args = [
+            data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
+        ]
+        self.check_first(args[0])
+        general = len(recipes) < MOST_RECIPES
+        recipe = self.recipe(args, metas, ints if general else None)
+        if recipe.routine is None:
+            self.recipes[kinds] = [None] * MOST_RECIPES
+        elif general:
+            recipes.append(recipe)
+        return recipe(metas, ints, remember), args
+
+    def recipe(self, args, metas, ints):
+        """What makes plans for arguments like these; of a view op, whose ints are symbols.
+
+        Where the ints are None, or no symbols do, it has no Routine, and is for these alone.
+        """
         s = self.sort(args)
         tensors = self.tensors(s, args)
         if self.view and len(tensors) == 1:
-            found = views.plan(self, lambda values: s.build(values, self.arguments), s.data)
-            if found is not None:
+            exact = views.recipe(self, s, symbolic=False)
+            found = None if exact is None or ints is None else self._view_recipe(s)
+            if found is not None and found.seen(metas, ints) == exact.seen(metas, ints):
                 return found
+            if exact is not None:
+                return exact
+        draw = None
         if self.random:
-            return self._random_plan(s, args[-1], recording)
+            s.data += [1, 1]
+            s.key += [int, int]
+            s.expressions += ["r0", "r1"]
         routine, results = self.routine(s)
-        return make_plan(self, s, routine, results, recording)
+        if self.random:
+            generator = random.default_generator if args[-1] is None else args[-1]
+            draw = drawing(routine.program, generator)
+        return Recipe(self, s, routine, results, draw=draw)
+
+    def _view_recipe(self, s):
+        try:
+            return views.recipe(self, s)
+        except (FaculaError, TypeError, ValueError, IndexError):
+            return None  # It needs to know its ints.
 
     def routine(self, s):
         """The Routine and Results for sorted arguments: found, or traced now."""
@@ -398,114 +440,11 @@ class Site:
         entries.append((Routine(program, into), results))
         return entries[-1]
 
-    def _random_plan(self, s, generator, recording):
-        """The plan of a random op: takes (seed, offset) from the generator at each call."""
-        generator = random.default_generator if generator is None else generator
-        s.data += [1, 1]
-        s.key += [int, int]
-        s.expressions += ["r0", "r1"]
-        routine, results = self.routine(s)
-        inner = make_plan(self, s, routine, results, recording)
-        symbols, drawn = s.symbols, 0
-        for node in routine.program.nodes:
-            if node.op.name == "positions":
-                drawn = max(drawn, dims.product(concrete(node.params["shape"], symbols)))
-        return lambda *slots: inner(*slots, *signed(*generator.next(drawn)))
-
-
-def signed(*words):
-    """64-bit words as the int64 numbers that kernels take."""
-    return [w - (1 << 64) if w >> 63 else w for w in words]
-
 
 def make_plan(site, s, routine, results, recording=True):
     """The plan for a routine and data, recorded if an input wants gradients."""
     metas = [None if type(x) in NUMBERS else x._meta for x in s.data]
-    slots = [f"s{k}" for k in range(len(site.slots))] + ["r0", "r1"] * site.random
-    wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
-    symbols, names = s.symbols, s.expressions
-
-    def plain(forgets=False):
-        """The plan that records nothing; it is made for metas, not for these tensors."""
-        change = _change(site, metas, forgets, False) if site.into else None
-        bound = plans.bind(routine, symbols, metas)
-        return plans.plain(bound, slots, names, results, change)
-
-    if not recording or not wrt:
-        return plain()
-    variant = routine.record(wrt, symbols)
-    if variant.given:
-        return _recorded_plan(site, variant, results, metas, symbols, slots, names, plain)
-    plan = plain(forgets=metas[0] is not None and metas[0].requires_grad)
-    if not site.into and _is_flat(routine.program):
-        return _flat_plan(plan, slots, [names[i] for i in wrt])
-    return plan
-
-
-def _is_flat(program) -> bool:
-    """Whether a floating-point result is a step function of the inputs (and not on purpose)."""
-    return any(v.dtype.kind == "f" for v in program.outputs) and not any(
-        node.op.name == "detach" for node in program.nodes
-    )
-
-
-def _flat_plan(plan, slots, wanted):
-    """A plan whose floating-point results require grad, and give zeros to the inputs."""
-    pick = plans.function(slots, [f"return ({', '.join(wanted)},)"], {})
-
-    def flat(*now):
-        result = plan(*now)
-        if mode.grad is not False:
-            xs = pick(*now)
-            for y in result if isinstance(result, (tuple, list)) else (result,):
-                if isinstance(y, Tensor) and y._meta.dtype.kind == "f" and y._grad_fn is None:
-                    node = tape.start(tape.Zeros(), tuple(e for x in xs for e in tape.edge(x)))
-                    node.metas = [x._meta for x in xs]
-                    y._grad_fn, y._meta = node, y._meta.with_grad(True)
-        return result
-
-    return flat
-
-
-def _recorded_plan(site, variant, results, metas, symbols, slots, names, plain):
-    bound = plans.bind(variant.routine, symbols, metas, variant.requires)
-    back = Backward(site.name, variant, symbols, metas, backward_plan)
-    change = _change(site, metas, False, True) if site.into else None
-    other = Otherwise(plain)
-    other.recorded = plans.recorded(
-        bound, slots, names, results, variant, other, back, tape, change
-    )
-    return other.recorded
-
-
-# In place -----------------------------------------------------------------------------------
-
-
-def refuse_repeated(name, own) -> None:
-    """Refuse to write to a tensor, of this meta, in which an element stands for several."""
-    if any(n > 1 and s == 0 for n, s in zip(own.shape, own.strides)):
-        fail(
-            AutogradError,
-            name,
-            "unsupported operation: more than one element of the "
-            "written-to tensor refers to a single memory location.",
-            "clone() the tensor before performing the operation",
-        )
-
-
-def _change(site, metas, forgets, recorded):
-    """How the first input is changed in place."""
-    own = metas[0]
-    refuse_repeated(site.name, own)
-    constants = {
-        "check": views.check_in_place,
-        "apart": apart,
-        "name": site.name,
-        "mode": mode,
-        "rebase": views.rebase,
-        "constant": lambda: tape.start(tape.Constant(), ()),
-    }
-    return plans.Change(metas, constants, forgets, recorded)
+    return Recipe(site, s, routine, results, recording).plan(metas, s.symbols)
 
 
 # Primitives -----------------------------------------------------------------------------------

@@ -93,8 +93,13 @@ def address_of(kernel: L.Kernel) -> int:
 
 def machine() -> Machine:
     """What the choice of kernels may depend on."""
+    return _machine(threads.get_num_threads())
+
+
+@lru_cache(None)
+def _machine(threads):
     near = host.cache_sizes().get("L2", 1 << 20) // 2
-    return Machine(host.target().vector_bytes, threads.get_num_threads(), near)
+    return Machine(host.target().vector_bytes, threads, near)
 
 
 class Executable:
@@ -144,7 +149,7 @@ class Executable:
         self._prepared = [Call(call, formulas, address_of) for call in self.calls]
         self._code, self._names = formulas.code(), tuple(formulas.names)
         self._count = len(formulas.results)
-        self._checked = any(call.checks for call in self.calls)
+        self.checked = any(call.checks for call in self.calls)
 
     def bind(self, symbols, strides, metas_of, on_error=None):
         """The builtin that runs the program on tensors of these sizes.
@@ -162,7 +167,7 @@ class Executable:
         steps, block, workspace = self.steps(values)
         steps = [self._head(form) + form.offsets(row) for form, row in steps]
         touched = values[self._touched] + workspace[0]
-        report = self._reporter(on_error) if self._checked else None
+        report = self._reporter(on_error) if on_error else None
         return self.template.build(
             outputs, steps, block, workspace,
             touched >= RELEASE_BYTES, report, [(self, sizes)]
@@ -176,15 +181,15 @@ class Executable:
         """The kernel of one of ``calls`` for these sizes, and its size parameters by name."""
         (prepared,) = (c for c in self._prepared if c.call is call)
         values = self.evaluate(sizes)
-        form, named, _ = prepared.choose(values, machine())
+        form, named, _ = prepared.choose(values, machine)
         return form.kernel, prepared.named(values) if named is None else named
 
     def steps(self, values):
         """(form, row of its numbers) of each call, the most words, the bytes of workspace."""
         offsets, base = self._place_temps(self._temps(values)) if self._lifetimes else ((), 0)
-        found, shared, per_thread, block, seen = [], base, 0, 0, machine()
+        found, shared, per_thread, block = [], base, 0, 0
         for call in self._prepared:
-            form, sizes, more = call.choose(values, seen)
+            form, sizes, more = call.choose(values, machine)
             if form.origins is None:
                 form.prepare(self._count, len(offsets))
             row = values + offsets + more
@@ -220,7 +225,7 @@ class Executable:
         def report(status, step, args):
             on_error(*self.calls[step].checks[status - 1], args)
 
-        return report if on_error is not None else None
+        return report
 
     # Temporaries: first fit over the steps in which each is alive
 

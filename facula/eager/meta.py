@@ -7,7 +7,9 @@ nothing behind once its tensors and the (bounded) caches have let go.
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
+from functools import partial
+from math import prod
+from weakref import ref
 
 from facula.base.device import CPU
 from facula.ops.movement import contiguous_strides
@@ -56,6 +58,8 @@ class Meta:
         layout: the classes of the strides as ``engine.Executable`` takes them: ``"C"``, or one of
             0, 1, ``"s"`` a dimension.
         ones: the dimensions of size 1, which a trace treats as constants.
+        kind: one object for all metas that differ in nothing but sizes (which are not 1) and
+            strides (which are neither 0 nor 1).
     """
 
     __slots__ = (
@@ -70,6 +74,7 @@ class Meta:
         "layout",
         "ones",
         "nbytes",
+        "kind",
         "_other",
         "__weakref__",
     )
@@ -77,17 +82,19 @@ class Meta:
     def __init__(self, shape, strides, dtype, device, requires_grad):
         self.shape, self.strides, self.dtype = Size(shape), tuple(strides), dtype
         self.device, self.requires_grad = device, requires_grad
-        self.numel, self.ndim = self.shape.numel(), len(shape)
+        self.numel, self.ndim = prod(shape), len(shape)
         self.nbytes = self.numel * dtype.itemsize
-        self.contiguous = self.numel == 0 or all(
-            n == 1 or s == c for n, s, c in zip(shape, strides, contiguous_strides(shape))
+        self.contiguous = self.strides == (row_major := contiguous_strides(shape)) or (
+            self.numel == 0 or all(n == 1 or s == c for n, s, c in zip(shape, strides, row_major))
         )
         self.layout = (
             "C"
             if self.contiguous
-            else tuple(0 if n == 1 else s if s in (0, 1) else "s" for n, s in zip(shape, strides))
+            else tuple([0 if n == 1 else s if s in (0, 1) else "s" for n, s in zip(shape, strides)])
         )
-        self.ones = tuple(d for d, n in enumerate(shape) if n == 1)
+        self.ones = tuple([d for d, n in enumerate(shape) if n == 1]) if 1 in shape else ()
+        kind = dtype, self.ndim, self.ones, self.layout, device, requires_grad
+        self.kind = _kinds.get(kind) or _kinds.setdefault(kind, object())
         self._other = None
 
     def with_grad(self, requires_grad: bool) -> Meta:
@@ -105,15 +112,39 @@ class Meta:
         return f"Meta({self.dtype.name}{list(self.shape)}, strides {list(self.strides)}{grad})"
 
 
-_table: WeakValueDictionary = WeakValueDictionary()
+class _Entry(ref):
+    """A weak reference to a Meta that knows the Meta's key."""
+
+    __slots__ = ("key",)
+
+
+def _gone(entry, table):
+    if table.get(entry.key) is entry:
+        del table[entry.key]
+
+
+#: Metas by their properties. (A WeakValueDictionary does the same, at four times the time.)
+_table: dict[tuple, _Entry] = {}
+_forget = partial(_gone, table=_table)
+_kinds: dict[tuple, object] = {}
 
 
 def meta(shape, strides, dtype, requires_grad=False, device=CPU) -> Meta:
     """The one Meta of these properties."""
-    key = (tuple(shape), tuple(strides), dtype, device, requires_grad)
-    found = _table.get(key)
+    key = (tuple(shape), tuple(strides), dtype, requires_grad, device)
+    entry = _table.get(key)
+    found = None if entry is None else entry()
     if found is None:
-        found = _table.setdefault(key, Meta(*key[:4], requires_grad))
+        found = Meta(*key[:3], device, requires_grad)
+        entry = _Entry(found, _forget)
+        entry.key = key
+        kept = _table.setdefault(key, entry)
+        if kept is not entry:
+            # Another thread was faster, or what was there has just gone.
+            other = kept()
+            if other is not None:
+                return other
+            _table[key] = entry
     return found
 
 

@@ -30,12 +30,14 @@ class Bound:
         items: per output ("output", position among the computed), ("input", i) or
             ("alias", (i, meta, byte offset)).
         computed: how many outputs ``launch`` returns.
+        makers: functions ``make(...)`` of plans already written, by all that their text depends
+            on; shared by all sizes.
     """
 
-    __slots__ = ("launch", "items", "computed")
+    __slots__ = ("launch", "items", "computed", "makers")
 
-    def __init__(self, launch, items, computed):
-        self.launch, self.items, self.computed = launch, items, computed
+    def __init__(self, launch, items, computed, makers):
+        self.launch, self.items, self.computed, self.makers = launch, items, computed, makers
 
 
 def bind(routine, symbols, metas, requires=(), alias=False) -> Bound:
@@ -48,35 +50,26 @@ def bind(routine, symbols, metas, requires=(), alias=False) -> Bound:
     """
     program = routine.program
     aliases = [_alias(v, routine.inputs, symbols, metas) for v in program.outputs] if alias else ()
+    return prepare(routine, metas, aliases).bind(symbols, metas, requires, aliases)
+
+
+def prepare(routine, metas, aliases=()) -> Prepared:
+    """What is bound for inputs of such metas, where some outputs may be aliases."""
     layouts = tuple([m if m is None or m == "shape" else m.layout for m in metas])
     key = layouts, tuple([found is None for found in aliases])
     prepared = routine.executables.get(key)
     if prepared is None:
-        prepared = routine.executables[key] = _Prepared(routine, layouts, aliases)
-    items = prepared.items
-    if alias:
-        items = [item or found for item, found in zip(items, aliases)]
-    executable = prepared.executable
-    if executable is None:
-        return Bound(None, items, 0)
-    grads = prepared.grads(requires)
-
-    def metas_of(shapes):
-        return map(contiguous, shapes, prepared.dtypes, grads)
-
-    strides = [None if m is None or m == "shape" else m.strides for m in metas]
-    report = reporter(executable.compiled.program, symbols, metas)
-    function = executable.bind(symbols, strides, metas_of, on_error=report)
-    return Bound(function, items, len(grads))
+        prepared = routine.executables[key] = Prepared(routine, layouts, aliases)
+    return prepared
 
 
-class _Prepared:
+class Prepared:
     """An Executable for certain outputs of a Routine; ``items`` has None for all others."""
 
-    __slots__ = ("items", "executable", "fresh", "dtypes")
+    __slots__ = ("items", "executable", "fresh", "dtypes", "makers", "strided")
 
     def __init__(self, routine, layouts, aliases):
-        program, into = routine.program, routine.into
+        program, into, self.makers = routine.program, routine.into, {}
         computed = [j for j in range(len(program.outputs)) if not aliases or aliases[j] is None]
         targets = [into[j] if j < len(into) else None for j in computed]
         self.fresh = [j for j, target in zip(computed, targets) if target is None]
@@ -84,15 +77,31 @@ class _Prepared:
         self.items = [None] * len(program.outputs)
         for j, target in zip(computed, targets):
             self.items[j] = ("output", self.fresh.index(j)) if target is None else ("input", target)
+        self.strided = [layout not in (None, "shape") for layout in layouts]
         self.executable = None
         if computed:
             share()
             part = _restricted(program, computed)
             self.executable = engine.Executable(part, layouts, targets)
 
-    def grads(self, requires):
-        """Which fresh outputs require grad, given that of the first outputs."""
-        return [j < len(requires) and requires[j] for j in self.fresh]
+    def bind(self, symbols, metas, requires=(), aliases=()) -> Bound:
+        """As the function of this name, for metas of the same layouts."""
+        items, executable = self.items, self.executable
+        if aliases:
+            items = [item or found for item, found in zip(items, aliases)]
+        if executable is None:
+            return Bound(None, items, 0, self.makers)
+
+        def metas_of(shapes):
+            grads = [j < len(requires) and requires[j] for j in self.fresh]
+            return map(contiguous, shapes, self.dtypes, grads)
+
+        strides = [m.strides if strided else None for m, strided in zip(metas, self.strided)]
+        report = None
+        if executable.checked:
+            report = reporter(executable.compiled.program, symbols, metas)
+        function = executable.bind(symbols, strides, metas_of, report)
+        return Bound(function, items, len(self.fresh), self.makers)
 
 
 @lru_cache(1)
@@ -166,8 +175,8 @@ def compiled(text: str):
 
 
 def _results(bound, data, results, outputs):
-    """(statements, expressions) of the values that a call gives."""
-    lines, values = [], []
+    """The expressions of the values that a call gives; those of aliases are numbered."""
+    values, aliases = [], itertools.count()
     for kind, what in (bound.items[j] if k == "output" else (k, j) for k, j in results.items):
         if kind == "none":
             values.append("None")
@@ -176,9 +185,14 @@ def _results(bound, data, results, outputs):
         elif kind == "output":
             values.append(outputs[what])
         else:
-            values.append(f"share({data[what[0]]}, C[{len(lines)}][0], C[{len(lines)}][1])")
-            lines.append((what[1], what[2]))
-    return lines, values
+            values.append(f"share({data[what[0]]}, *C[{next(aliases)}])")
+    return values
+
+
+def _aliases(bound, results):
+    """(Meta, byte offset) of each result that is a view of an input."""
+    items = (bound.items[j] for kind, j in results.items if kind == "output")
+    return [what[1:] for kind, what in items if kind == "alias"]
 
 
 def _call(bound, data):
@@ -200,12 +214,15 @@ def _packed(container, values):
     return f"cls({inside})" if hasattr(container, "_fields") else f"cls([{inside}])"
 
 
-def function(slots, body, constants):
-    """The function of these parameters and statements, with constants by name."""
+def maker(slots, body, names):
+    """A function that makes the function of these parameters and statements, given constants.
+
+    Args:
+        names: of the constants, which are the maker's parameters.
+    """
     inner = "".join(f"        {line}\n" for line in body)
-    names = ", ".join(constants)
-    text = f"def make({names}):\n    def plan({', '.join(slots)}):\n{inner}    return plan\n"
-    return compiled(text)(*constants.values())
+    head = f"def make({', '.join(names)}):\n    def plan({', '.join(slots)}):\n"
+    return compiled(f"{head}{inner}    return plan\n")
 
 
 def plain(bound, slots, data, results, change=None):
@@ -216,26 +233,30 @@ def plain(bound, slots, data, results, change=None):
         data: expressions of the inputs, by number; None where an input carries no data.
         change: how the first input is changed in place, if it is.
     """
+    # A text depends on which results are aliases of which inputs, and on no more of the sizes.
+    kinds = tuple([(k, what[0] if k == "alias" else what) for k, what in bound.items])
+    key = (slots, data, results, change and change.key, kinds)
+    make = bound.makers.get(key)
+    if make is None:
+        make = bound.makers[key] = _plain_source(bound, slots, data, results, change)
+    constants = change.constants.values() if change else ()
+    return make(bound.launch, share(), results.container, _aliases(bound, results), *constants)
+
+
+def _plain_source(bound, slots, data, results, change):
+    """What makes the plan of :func:`plain`; where that is the builtin itself, no text is."""
     carried = [e for e in data if e is not None]
     whole = [f"y{k}" for k in range(bound.computed)]
-    aliases, values = _results(bound, data, results, whole)
-    if (
-        change is None
-        and carried == list(slots)
-        and values == whole
-        and (
-            (results.container is None and len(whole) == 1)
-            or (results.container is tuple and len(whole) > 1)
-        )
-    ):
-        return bound.launch
+    values = _results(bound, data, results, whole)
+    same = carried == list(slots) and values == whole != []
+    if same and change is None and results.container is (None if len(whole) == 1 else tuple):
+        return lambda launch, *others: launch
     lines, _ = _call(bound, carried)
-    constants = {"launch": bound.launch, "share": share(), "cls": results.container, "C": aliases}
     if change is not None:
         lines = [*change.before(slots, data), *lines, *change.after(data)]
-        constants.update(change.constants)
     body = [*lines, f"return {_packed(results.container, values)}"]
-    return function(slots, body, constants)
+    names = ("launch", "share", "cls", "C", *(change.constants if change else ()))
+    return maker(slots, body, names)
 
 
 class Change:
@@ -249,11 +270,12 @@ class Change:
             that backward finds them as they were.
     """
 
-    __slots__ = ("metas", "constants", "forgets", "recorded")
+    __slots__ = ("metas", "constants", "forgets", "recorded", "key")
 
     def __init__(self, metas, constants, forgets, recorded):
         self.metas, self.constants = metas, constants
         self.forgets, self.recorded = forgets, recorded
+        self.key = (metas[0].requires_grad, forgets, recorded)  # what the statements depend on
 
     def before(self, slots, data):
         """Statements ahead of the call."""
@@ -287,12 +309,8 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
         tape: the module of that name.
         change: how the first input is changed in place, if it is.
     """
-    key = (tuple(slots), tuple(data), change and change.metas[0].requires_grad)
-    body = variant.bodies.get(key)
-    if body is None:
-        body = variant.bodies[key] = _recorded_body(
-            bound, slots, data, results, variant, back, change
-        )
+    key = (slots, data, change and change.key)
+    make = variant.makers.get(key)
     constants = {
         "launch": bound.launch,
         "share": share(),
@@ -309,13 +327,16 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
     }
     if change is not None:
         constants.update(change.constants)
-    return function(slots, body, constants)
+    if make is None:
+        body = _recorded_body(bound, slots, data, results, variant, back, change)
+        make = variant.makers[key] = maker(slots, body, constants)
+    return make(*constants.values())
 
 
 def _recorded_body(bound, slots, data, results, variant, back, change):
     """The statements of a recorded plan: the same for all sizes."""
     lines, names = _call(bound, [e for e in data if e is not None])
-    _, values = _results(bound, data, results, names)
+    values = _results(bound, data, results, names)
     outputs = [_output_name(bound, j, data, names) for j in range(len(bound.items))]
     before = change.before(slots, data) if change else []
     saved, versions, keeps_old = _saved(variant, data, outputs, back, change is not None)

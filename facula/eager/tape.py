@@ -211,12 +211,8 @@ class Backward:
 
     def __init__(self, name, recorded, symbols, metas, call):
         self.name, self.recorded, self.symbols, self.metas = name, recorded, symbols, metas
-        self.numbers = frozenset(i for i, m in enumerate(metas) if m is None)
+        self.numbers, self.tensors = recorded.kept
         self.count, self.plans, self.call = len(recorded.routine.program.outputs), {}, call
-        kept = [s for s in recorded.sources if s[0] != "cotangent" and s[-1] is not False]
-        self.tensors = tuple(
-            k for k, s in enumerate(kept) if s[0] == "output" or s[1] not in self.numbers
-        )
 
     def zeros(self, j):
         """Zeros of the shape and dtype of an output."""

@@ -16,9 +16,11 @@ from facula.derivatives.reverse import derive
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim
+from facula.ir.formulas import Formulas
 from facula.ir.program import Program, Value
 from facula.ops.pointwise import copy_
 from facula.ops.promote import to
+from facula.runtime.formulas import evaluate
 
 NUMBERS = frozenset({float, int, bool})
 _WEAK = {float: D.float64, int: D.int64, bool: D.bool_}
@@ -32,17 +34,25 @@ class Routine:
         recorded: which inputs want gradients -> :class:`Recorded`.
     """
 
-    __slots__ = ("program", "executables", "recorded", "into", "inputs")
+    __slots__ = ("program", "executables", "recorded", "into", "inputs", "_guards")
 
     def __init__(self, program: Program, into=()):
         self.program, self.into = program, tuple(into)
+        self._guards = (0, b"", ())  # how many were asked when they were written as formulas
         self.inputs = {id(v): i for i, v in enumerate(program.inputs)}
         self.executables: dict = {}
         self.recorded: dict = {}
 
     def holds(self, symbols) -> bool:
         """Whether the Program is valid for these sizes."""
-        return self.program.guards.hold(symbols)
+        guards = self.program.guards
+        count, code, names = self._guards
+        if count != len(guards):
+            formulas = Formulas()
+            for (question, a, b), answer in guards.items():
+                formulas.guard(question, a, b, answer)
+            count, code, names = self._guards = len(guards), formulas.code(), tuple(formulas.names)
+        return count == 0 or evaluate(code, names, symbols) is not None
 
     def record(self, wrt: tuple[int, ...], symbols) -> Recorded:
         """The variant whose inputs ``wrt`` want gradients, valid for these sizes."""
@@ -66,7 +76,8 @@ class Recorded:
         wrt: the inputs that have a gradient, in the order of the node's edges.
         requires: per real output whether it has a derivative.
         error: why there is no derivative, to be raised when it is asked for.
-        bodies: the statements of plans already written, by the arguments' names.
+        makers: functions that make recorded plans, by all that their text depends on.
+        kept: which of the forward's inputs are numbers, which of the values saved are tensors.
     """
 
     __slots__ = (
@@ -79,7 +90,8 @@ class Recorded:
         "_program",
         "_backward",
         "sources",
-        "bodies",
+        "makers",
+        "kept",
     )
 
     def __init__(self, program, wrt, into):
@@ -88,13 +100,17 @@ class Recorded:
         self.requires = tuple(id(v) in reach for v in program.outputs)
         self.given = tuple(j for j, r in enumerate(self.requires) if r)
         self.error, self._backward, self.wrt, self.sources = None, {}, wrt, ()
-        self.bodies: dict = {}
+        self.makers: dict = {}
         if self.given:
             try:
                 self._derive(self.given, True)
             except AutogradError as error:
                 self.error = error
         self.routine = Routine(program, into)
+        numbers = frozenset(i for i, v in enumerate(program.inputs) if v.weak)
+        saved = [s for s in self.sources if s[0] != "cotangent" and s[-1] is not False]
+        which = (k for k, s in enumerate(saved) if s[0] == "output" or s[1] not in numbers)
+        self.kept = numbers, tuple(which)
 
     def _derive(self, given, keep_hidden):
         with dims.guarding(self._program.guards):
@@ -174,12 +190,15 @@ class Results:
 
 def symbols_of(data) -> dict[str, int]:
     """The values of the size symbols for these inputs."""
-    symbols = {}
-    for i, x in enumerate(data):
-        if type(x) not in NUMBERS:
-            for name, n in zip(_symbol_names(i), x._meta.shape):
-                if n != 1:
-                    symbols[name] = n
+    return symbols_of_metas([None if type(x) in NUMBERS else x._meta for x in data])
+
+
+def symbols_of_metas(metas) -> dict[str, int]:
+    """The same for metas; None stands for a number."""
+    symbols: dict[str, int] = {}
+    for i, m in enumerate(metas):
+        if m is not None:
+            symbols.update(zip(_symbol_names(i), m.shape))
     return symbols
 
 

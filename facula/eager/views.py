@@ -10,7 +10,9 @@ history of the tensor whose memory it shows (:func:`rebase`), and with it that o
 
 from __future__ import annotations
 
+import itertools
 import weakref
+from functools import lru_cache
 
 from facula.base import dtypes as D
 from facula.base.errors import AutogradError, ShapeError, UnsupportedError, fail
@@ -20,7 +22,8 @@ from facula.eager.meta import contiguous, meta
 from facula.eager.plans import next_order, share, view_through
 from facula.eager.tape import Node, edge, start
 from facula.eager.tensor import Tensor, wrap
-from facula.eager.tracing import trace
+from facula.eager.tracing import Routine, concrete, symbols_of_metas, trace
+from facula.ir.dims import Dim
 from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops import F
@@ -170,7 +173,11 @@ def _title(name):
 
 def made_of(movement_op, x, params) -> Movement:
     """The node of one movement of a tensor."""
-    value = Value(x._meta.dtype, tuple(x._meta.shape))
+    return moved(movement_op, Value(x._meta.dtype, tuple(x._meta.shape)), params)
+
+
+def moved(movement_op, value, params) -> Movement:
+    """The node of one movement of a value."""
     node = Movement(movement_op, (value,), params, ())
     ((dtype, shape),) = movement_op.infer(value, **params)
     node.outputs = (Value(dtype, tuple(shape), node),)
@@ -187,10 +194,65 @@ def of_primitive(primitive, x, params):
     return _view(x._meta, (made_of(primitive, x, params),), "ViewBackward0")
 
 
-def plan(site, build, data):
-    """The plan of a view op for inputs like ``data``; None where it is not made of movements."""
-    x = data[0]
-    program, results = trace(site.name, site.fn, build, data, concrete_sizes=True)
+class Recipe:
+    """How a view op's plans are made: the movements that lead to its results, in symbols.
+
+    Attributes:
+        chains: per result the movements from the input.
+        container: of the results, or None.
+        routine: the Program they are from, or None if it is of sizes that are no symbols.
+    """
+
+    def __init__(self, chains, container, title, routine):
+        self.chains, self.container, self.title = chains, container, title
+        self.routine = routine
+
+    def __call__(self, metas, ints=(), remember=None):
+        """The plan for a tensor of this meta, or None if the Program does not hold for it."""
+        (own,) = metas
+        symbols = self._symbols(metas, ints)
+        if symbols is None:
+            return None
+        views = [_view(own, chain, self.title, symbols) for chain in self.chains]
+        if self.container is None:
+            (only,) = views
+            return lambda x, *numbers: only(x)
+        return _several(views, self.container, own)
+
+    def _symbols(self, metas, ints):
+        if self.routine is None:
+            return {}
+        symbols = symbols_of_metas(metas)
+        symbols.update(zip(_names(), ints))
+        return symbols if self.routine.holds(symbols) else None
+
+    def seen(self, metas, ints):
+        """(Meta, byte offset) of each result; None where a copy has to be made."""
+        symbols = self._symbols(metas, ints)
+        return [view_through(chain, metas[0], symbols) for chain in self.chains]
+
+
+@lru_cache(1)
+def _names() -> list[str]:
+    """Names of the symbols of a view op's ints."""
+    return [f"p{k}" for k in range(256)]
+
+
+def recipe(site, s, symbolic=True):
+    """The Recipe of a view op for arguments like these; None if it does more than move.
+
+    With ``symbolic``, sizes of the input and ints among the constants are symbols of the trace, so
+    that the recipe is good for others.
+    """
+    skeleton = s.skeleton
+    if symbolic:
+        count = itertools.count()
+        skeleton = [("static", _symbolic(x[1], count)) if x[0] == "static" else x for x in skeleton]
+
+    def build(values):
+        return s.build(values, site.arguments, skeleton)
+
+    program, results = trace(site.name, site.fn, build, s.data, concrete_sizes=not symbolic)
     chains = []
     for kind, what in results.items:
         if kind == "none":
@@ -202,20 +264,27 @@ def plan(site, build, data):
             chain.append(v.node)
             v = v.node.inputs[0]
         chains.append(tuple(reversed(chain)))
-    title = _title(site.name)
-    views = [_view(x._meta, chain, title) for chain in chains]
-    if results.container is None:
-        (only,) = views
-        return lambda x, *numbers: only(x)
-    cls = results.container
+    routine = Routine(program) if symbolic else None
+    return Recipe(chains, results.container, _title(site.name), routine)
+
+
+def _symbolic(x, count):
+    """A constant argument with symbols for its ints; see ``recipes.kinds_of``."""
+    if type(x) is int and x > 1:
+        return Dim.symbol(_names()[next(count)], x)
+    return tuple([_symbolic(y, count) for y in x]) if type(x) is tuple else x
+
+
+def _several(views, cls, own):
+    """The plan of a view op with these results."""
     if hasattr(cls, "_fields"):
         return lambda x, *numbers: cls(*[view(x) for view in views])
-    if x._meta.dtype.kind != "f" or len(views) < 2 or not _are_parts(views, x._meta):
+    wanted = own.requires_grad and own.dtype.kind == "f" and len(views) > 1
+    if not wanted or not _are_parts(views, own):
         return lambda x, *numbers: cls([view(x) for view in views])
-    own = x._meta
 
     def parts(x, *numbers):
-        if not own.requires_grad or mode.grad is False:
+        if mode.grad is False:
             return cls([view(x) for view in views])
         node = PartsNode()
         node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
@@ -241,11 +310,12 @@ def _are_parts(views, own) -> bool:
     )
 
 
-def _view(own, chain, title):
+def _view(own, chain, title, symbols={}):  # noqa: B006  never changed
     """A function that sees tensors of meta ``own`` through movements; a copy where it must be."""
-    seen = view_through(chain, own, {})
+    seen = view_through(chain, own, symbols)
     if seen is not None:
-        return View(own, *seen, chain, title)
+        return View(own, *seen, Movements(own, chain, symbols) if symbols else chain, title)
+    chain = tuple(Movements(own, chain, symbols)) if symbols else chain
     count = len(chain) - 1
     while view_through(chain[:count], own, {}) is None:
         count -= 1
@@ -254,6 +324,40 @@ def _view(own, chain, title):
     copied = contiguous(shape, own.dtype, own.requires_grad, own.device)
     rest = _view(copied, chain[count:], title)
     return lambda x: rest(tape.clone(x if first is None else first(x)))
+
+
+class Movements:
+    """A chain of movements with its symbols' values, made when it is asked for.
+
+    Only gradients and changes in place ask.
+    """
+
+    __slots__ = ("own", "chain", "symbols", "made")
+
+    def __init__(self, own, chain, symbols):
+        self.own, self.chain, self.symbols, self.made = own, chain, symbols, None
+
+    def _all(self):
+        if self.made is None:
+            value, made = Value(self.own.dtype, tuple(self.own.shape)), []
+            for node in self.chain:
+                params = {k: concrete(p, self.symbols) for k, p in node.params.items()}
+                made.append(moved(node.op, value, params))
+                value = made[-1].outputs[0]
+            self.made = made
+        return self.made
+
+    def __iter__(self):
+        return iter(self._all())
+
+    def __reversed__(self):
+        return reversed(self._all())
+
+    def __len__(self):
+        return len(self._all())
+
+    def __getitem__(self, i):
+        return self._all()[i]
 
 
 # Changes in place -------------------------------------------------------------------------------

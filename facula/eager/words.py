@@ -68,7 +68,7 @@ class Call:
         if self.fixed is not None:
             return self.fixed, None, ()
         sizes = self.named(values)
-        kernel, more = self.call.select(sizes, machine)
+        kernel, more = self.call.select(sizes, machine())
         form = self.forms.get(kernel)
         if form is None:
             form = self.forms[kernel] = Form(self, kernel, tuple(more), Formulas(), None)

@@ -10,12 +10,12 @@ import warnings
 from inspect import Parameter
 
 from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, fail
-from facula.eager import dispatch, plans
+from facula.eager import dispatch, plans, recipes
 from facula.eager.apart import apart
 from facula.eager.dispatch import PLAIN, Site, key_of, static_key
 from facula.eager.grad_mode import mode
 from facula.eager.tensor import TENSORS, Tensor
-from facula.eager.tracing import NUMBERS, Routine, symbols_of, trace
+from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 from facula.library import OPS
 from facula.ops.registry import Op, Primitive, set_eager
 from facula.tensor.interop import from_numpy
@@ -250,7 +250,7 @@ def write_out(site, args, out):
                 site.name,
                 f"argument 'out' must be Tensor, not {type(o).__name__}",
             )
-        dispatch.refuse_repeated(site.name, o._meta)
+        recipes.refuse_repeated(site.name, o._meta)
     if mode.grad is not False and any(
         isinstance(a, Tensor) and a._meta.requires_grad for a in [*args, *outs]
     ):
@@ -304,12 +304,12 @@ def _out_plan(site, args, outs):
     routine = Routine(program, [s.counted + k for k in range(len(outs))])
     bound = plans.bind(routine, symbols_of(s.data), metas)
     slots = [f"s{k}" for k in range(len(site.slots))] + [f"o{k}" for k in range(len(outs))]
-    return plans.plain(bound, slots, s.expressions, results)
+    return plans.plain(bound, tuple(slots), tuple(s.expressions), results)
 
 
 def _shape_of(item, program, symbols):
     values = program.outputs if item[0] == "output" else program.inputs
-    return tuple(dispatch.concrete(tuple(values[item[1]].shape), symbols))
+    return tuple(concrete(tuple(values[item[1]].shape), symbols))
 
 
 def fit(name, o, shape) -> None:
