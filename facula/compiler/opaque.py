@@ -10,7 +10,18 @@ from facula.compiler.simplify import same_shape
 from facula.compiler.views import Place, resolve
 from facula.ir import dims
 from facula.ir import loops as L
-from facula.kernels import conv, conv_weight, matmul, pool, rnn, scan, scatter, sort
+from facula.kernels import (
+    attention,
+    attention_gradient,
+    conv,
+    conv_weight,
+    matmul,
+    pool,
+    rnn,
+    scan,
+    scatter,
+    sort,
+)
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import is_zero
 
@@ -124,6 +135,65 @@ def _conv_input(node, operands, results, temp):
 def _conv_weight(node, operands, results, temp):
     sizes = _conv_sizes(conv_weight.sizes_of, node, operands, results[0])
     return _convolution(conv_weight, _conv_weight_kernel, "xgw", node, operands, results[0], sizes)
+
+
+# Attention --------------------------------------------------------------------------------------
+
+_attention_kernel = functools.lru_cache(maxsize=None)(attention.build)
+_attention_gradient_kernel = functools.lru_cache(maxsize=None)(attention_gradient.build)
+
+
+def _attention_of(module, kernel_of, names, outputs):
+    """The lowering of attention or of its gradient, whose first operands have these names."""
+
+    def lowering(node, operands, results, temp):
+        params, calls, places = node.params, [], list(operands)
+        for i, x in enumerate(names):
+            # Rows are read in vectors; logarithms, which have three dimensions, are made that way.
+            if x != "lse" and not dims.same(places[i].strides[3], 1):
+                places[i] = temp(places[i].dtype, node.inputs[i].shape)
+                calls.append(copy(node.inputs[i], operands[i], places[i]))
+        rest = iter(places[len(names) :])
+        mask = next(rest) if params["masked"] else None
+        dropout = dict(zip(("p", "seed", "offset"), rest))
+        by_name = {**dict(zip(names, places)), **dropout, **dict(zip(outputs, results))}
+        (batch, queries, heads, depth), keys, values = (
+            node.inputs[names.index(x)].shape for x in "qkv"
+        )
+        sizes = {
+            "batch": batch,
+            "heads": heads,
+            "group": heads // keys[2],
+            "queries": queries,
+            "keys": keys[1],
+            "depth": depth,
+            "values": values[3],
+        }
+        for x in "qkvgy":
+            strides = by_name[x].strides if x in names else (0,) * 3
+            sizes.update({f"{x}_{d}": strides["bnh".index(d)] for d in "bnh"})
+        strides = mask.strides if mask else (0,) * 4
+        sizes.update({f"m_{d}": s for d, s in zip("bhnk", strides)})
+        bindings = {**_sizes(**sizes), **{x: C.memory(place) for x, place in by_name.items()}}
+        if mask:
+            bindings["mask"] = C.memory(mask)
+
+        def select(values, machine):
+            form = attention.Form(
+                results[0].dtype,
+                mask.dtype if mask else None,
+                bool(mask) and dims.same(mask.strides[3], 1),
+                params["causal"],
+                params["dropout"],
+                params["scale"],
+                2,
+                machine.vector_bytes,
+            )
+            return kernel_of(module.choose(form, values["queries"])), {}
+
+        return [*calls, C.selected(select, bindings, places, results)]
+
+    return lowering
 
 
 # Pooling ----------------------------------------------------------------------------------------
@@ -369,6 +439,13 @@ LOWERINGS: dict = {
     "sort": _sort,
     "topk": _topk,
     "matmul": _matmul,
+    "attention": _attention_of(attention, _attention_kernel, "qkv", ("y", "lse")),
+    "attention_gradient": _attention_of(
+        attention_gradient,
+        _attention_gradient_kernel,
+        ("g", "y", "lse", "q", "k", "v"),
+        ("gq", "gk", "gv"),
+    ),
     "cat": _cat,
     "recurrence": _recurrence,
     "recurrence_gradient": _recurrence_gradient,

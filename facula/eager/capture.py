@@ -26,6 +26,7 @@ from facula.ir.dims import Dim
 from facula.ir.program import Program, Value
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import expand_to, to
+from facula.ops.random import drawn_by
 from facula.ops.reduce import size_value
 from facula.ops.registry import F
 
@@ -204,8 +205,9 @@ class Trace:
         result = site.fn(*positional, **named)
         drawn = 0
         for node in self.program.nodes[before:]:
-            if node.op.name == "positions":
-                drawn = dims.maximum(drawn, dims.product(node.params["shape"]))
+            shape = drawn_by(node)
+            if shape is not None:
+                drawn = dims.maximum(drawn, dims.product(shape))
         self.drawn = self.drawn + drawn
         return self._finish(site, args, result)
 

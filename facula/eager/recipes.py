@@ -18,6 +18,7 @@ from facula.eager.tape import Backward
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import NUMBERS, concrete, symbols_of_metas
 from facula.ir import dims
+from facula.ops.random import drawn_by
 
 #: In kinds: an int of a view op that is not -1, 0 or 1, which the trace has a symbol for.
 SOME = object()
@@ -156,10 +157,10 @@ def refuse_repeated(name, own) -> None:
 
 
 def drawing(program, generator):
-    """A recipe's ``draw`` for a random op: as many words as its largest ``positions``."""
+    """A recipe's ``draw`` for a random op: as many words as its largest node draws."""
 
     def draw(symbols):
-        shapes = (n.params["shape"] for n in program.nodes if n.op.name == "positions")
+        shapes = [s for s in map(drawn_by, program.nodes) if s is not None]
         drawn = max((dims.product(concrete(shape, symbols)) for shape in shapes), default=0)
         return lambda: signed(*generator.next(drawn))
 

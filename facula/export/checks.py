@@ -10,6 +10,7 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.ir import program as P
 from facula.ir.dims import Dim, product
+from facula.ops.attention import attention_, need_groups
 from facula.ops.pool import Pool
 from facula.ops.recurrence import CELLS
 from facula.ops.registry import PRIMITIVES
@@ -401,6 +402,33 @@ def _conv_weight(x, g, *, kernel, stride, padding, dilation, groups):
     need(len(kernel) == x.ndim - 2 and x.shape[0] == g.shape[0], "sizes")
     need(x.shape[1] % groups == 0 and g.shape[1] % groups == 0, "channels do not fit")
     _need_conv_sizes(x.shape[2:], g.shape[2:], kernel, stride, padding, dilation)
+
+
+@checked("attention")
+def _attention(q, k, v, *rest, **params):
+    need(set(params) == {"causal", "masked", "dropout", "scale"}, f"{list(params)}")
+    flags = (params[name] for name in ("causal", "masked", "dropout"))
+    need(all(type(x) is bool for x in flags), f"{params}")
+    need(params["scale"] is None or type(params["scale"]) is float, f"scale {params['scale']!r}")
+    need(len(rest) == params["masked"] + 3 * params["dropout"], f"{3 + len(rest)} operands")
+    if params["masked"]:
+        need(rest[0].dtype.kind in "bf", f"a mask of dtype {rest[0].dtype.name}")
+    if params["dropout"]:
+        dtypes = (D.float32, D.int64, D.int64)
+        for x, dtype in zip(rest[params["masked"] :], dtypes):
+            need(x.dtype is dtype and x.ndim == 0, f"{x.dtype.name} of {x.ndim} dimensions")
+    attention_.infer(q, k, v, *rest, **params)
+    need_groups(q, k, v)
+
+
+@checked("attention_gradient")
+def _attention_gradient(g, y, lse, q, k, v, *rest, **params):
+    _attention(q, k, v, *rest, **params)
+    for given, (dtype, shape) in zip((y, lse), attention_.infer(q, k, v, *rest, **params)):
+        need(given.dtype is dtype, f"a result of dtype {given.dtype.name}")
+        need_equal(given.shape, shape, "sizes of a result")
+    need(g.dtype is y.dtype, f"a gradient of dtype {g.dtype.name}")
+    need_equal(g.shape, y.shape, "sizes of the gradient")
 
 
 def _pool(x, p):

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import ArgumentError, ShapeError, fail
+from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
 from facula.ir.program import Value
 from facula.library.shape import index_along
-from facula.ops.contraction import swapped
+from facula.ops.attention import attention_, need_groups, weights_shape
 from facula.ops.indexing import need_index, take_
-from facula.ops.promote import expand_to, to
+from facula.ops.promote import as_value, broadcast_shapes, expand_to, to
 from facula.ops.registry import F, Scalar, op
 
 NN = ("nn.functional",)
 
 
-@op(
-    spaces=(),
-    samples=lambda make: [
-        ((make(2, 3, 5, 4), make(2, 3, 6, 4), make(2, 3, 6, 4)), {}),
-        ((make(2, 3, 5, 4), make(2, 3, 5, 4), make(2, 3, 5, 4)), {"is_causal": True}),
-    ],
-)
+def _attention_samples(make):
+    q, k, v = make(2, 5, 4, 4), make(2, 6, 4, 4), make(2, 6, 4, 3)
+    few = make(2, 5, 2, 4), make(2, 5, 2, 3)
+    return [
+        ((q, k, v), {}),
+        ((q, k, v, make(5, 6, grad=False)), {}),
+        ((q, k, v), {"is_causal": True, "scale": 0.3}),
+        ((q, *few), {"is_causal": True, "enable_gqa": True}),
+    ]
+
+
+@op(spaces=(), samples=_attention_samples)
 def attention_core(
     query: Value,
     key: Value,
@@ -30,53 +35,8 @@ def attention_core(
     scale=None,
     enable_gqa=False,
 ):
-    """``softmax(query @ key.T * scale + mask) @ value`` without dropout."""
-    return F.matmul(
-        _weights(query, key, attn_mask, is_causal, scale, enable_gqa),
-        _heads(value, query, enable_gqa),
-    )
-
-
-def _heads(x, query, enable_gqa):
-    """Key or value heads repeated to the number of query heads."""
-    if not enable_gqa or x.shape[-3] == query.shape[-3]:
-        return x
-    groups = query.shape[-3] // x.shape[-3]
-    x = F.unsqueeze(x, -3)
-    x = expand_to(x, (*x.shape[:-3], groups, *x.shape[-2:]))
-    return F.flatten(x, -4, -3)
-
-
-def _weights(query, key, attn_mask, is_causal, scale, enable_gqa):
-    for name, x in (("query", query), ("key", key)):
-        if x.ndim < 2:
-            fail(
-                ShapeError,
-                "scaled_dot_product_attention",
-                f"expected {name} to be at least 2 dimensional, got {x.ndim}D",
-            )
-    if is_causal and attn_mask is not None:
-        fail(
-            ArgumentError,
-            "scaled_dot_product_attention",
-            "explicit attn_mask should not be set when is_causal=True",
-        )
-    if scale is None:
-        scale = F.rsqrt(to(F.size_of(query, query.ndim - 1), query.dtype))
-    key = _heads(key, query, enable_gqa)
-    scores = F.matmul(query, swapped(key)) * scale
-    if is_causal:
-        row, column = index_along(scores, scores.ndim - 2), index_along(scores, scores.ndim - 1)
-        scores = F.where(F.le(column, row), scores, float("-inf"))
-    elif attn_mask is not None:
-        if attn_mask.dtype is D.bool_:
-            scores = F.where(attn_mask, scores, float("-inf"))
-        else:
-            scores = scores + attn_mask
-    weights = F.softmax(scores, -1)
-    if attn_mask is not None and attn_mask.dtype is D.bool_:
-        weights = F.where(F.any(attn_mask, -1, True), weights, 0.0)
-    return weights
+    """Attention over ``[batch, position, heads, size]``, the mask ``[batch, heads, l, s]``."""
+    return _attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
 
 
 @op(spaces=(), random=True)
@@ -94,9 +54,52 @@ def attention_dropout(
     offset: Scalar,
 ):
     """``attention_core`` with dropout on the weights."""
-    weights = _weights(query, key, attn_mask, is_causal, scale, enable_gqa)
-    dropped = F.dropout_train(weights, dropout_p, seed=seed, offset=offset)
-    return F.matmul(dropped, _heads(value, query, enable_gqa))
+    numbers = to(as_value(dropout_p), D.float32), to(seed, D.int64), to(offset, D.int64)
+    return _attention(query, key, value, attn_mask, is_causal, scale, enable_gqa, numbers)
+
+
+def _attention(q, k, v, mask, causal, scale, grouped, dropout=()):
+    if causal and mask is not None:
+        fail(
+            ArgumentError,
+            "scaled_dot_product_attention",
+            "explicit attn_mask should not be set when is_causal=True",
+        )
+    q, k, v = _fitting(q, k, v, grouped)
+    need_groups(q, k, v)
+    masked = mask is not None
+    rest = (_fitting_mask(mask, weights_shape(q, k)),) if masked else ()
+    y, _ = attention_(
+        q,
+        k,
+        v,
+        *rest,
+        *dropout,
+        causal=bool(causal),
+        masked=masked,
+        dropout=bool(dropout),
+        scale=None if scale is None else float(scale),
+    )
+    return y
+
+
+def _fitting_mask(mask, shape):
+    name = "scaled_dot_product_attention"
+    if mask.dtype.kind not in "bf":
+        fail(DtypeError, name, f"expected attn_mask of bool or floats, got {mask.dtype.name}")
+    if not broadcast_shapes(mask.shape, shape, name=name) == shape:
+        fail(ShapeError, name, f"attn_mask of {tuple(mask.shape)} does not broadcast to {shape}")
+    return expand_to(mask, shape)
+
+
+def _fitting(q, k, v, grouped):
+    """Operands with equal batches, and with equal heads unless they come in groups."""
+    xs = (q, k, v)
+    batch = broadcast_shapes(*((x.shape[0],) for x in xs), name="scaled_dot_product_attention")
+    heads = [(x.shape[2],) for x in xs]
+    if not grouped:
+        heads = [broadcast_shapes(*heads, name="scaled_dot_product_attention")] * 3
+    return [expand_to(x, (*batch, x.shape[1], *h, x.shape[3])) for x, h in zip(xs, heads)]
 
 
 @op(spaces=(), samples=lambda make: [((make(2, 3, dtype=D.int64, low=0, high=5), make(5, 4)), {})])

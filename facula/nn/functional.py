@@ -25,6 +25,7 @@ from facula.nn.composed import (  # noqa: F401  shown here
     unfold,
 )
 from facula.nn.interpolation import interpolate  # noqa: F401  shown here
+from facula.ops.promote import broadcast_shapes
 from facula.ops.registry import OPS
 from facula.tensor.functions import function_of, names_in
 
@@ -227,16 +228,47 @@ def _renormalise(weight, input, max_norm, norm_type):
 def scaled_dot_product_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
-    """``softmax(query @ key.T * scale + mask) @ value``.
+    """``softmax(query @ key.T * scale + mask) @ value``, without ever holding the weights.
 
-    Shapes: query ``[..., l, e]``, key ``[..., s, e]``, value ``[..., s, v]``, mask broadcast to
-    ``[..., l, s]`` (bool: True takes part). ``scale`` is 1 / sqrt(e) unless given.
+    Shapes: query ``[..., heads, l, e]``, key ``[..., heads, s, e]``, value ``[..., heads, s, v]``,
+    mask broadcast to ``[..., heads, l, s]`` (bool: True takes part; a row in which nothing does
+    gives 0). ``scale`` is 1 / sqrt(e) unless given. With ``enable_gqa`` key and value have fewer
+    heads, each used by several of query's. Views of ``[batch, l, heads, e]`` are read as they lie,
+    and the result is such a view.
     """
+    given = (query, key, value)
+    for name, x in zip(("query", "key", "value"), given):
+        need_tensor("scaled_dot_product_attention", x)
+        if x.ndim < 2:
+            fail(
+                ShapeError,
+                "scaled_dot_product_attention",
+                f"expected {name} to be at least 2 dimensional, got {x.ndim}D",
+            )
+    rank = max(x.ndim for x in given)
+    flat = all(x.ndim == 4 for x in given)
+    if not flat:
+        given, attn_mask, batch = _in_four_dimensions(given, attn_mask, rank)
+    given = [x.transpose(1, 2) for x in given]
     if dropout_p > 0.0:
-        return _op("attention_dropout")(
-            query, key, value, attn_mask, float(dropout_p), is_causal, scale, enable_gqa
+        y = _op("attention_dropout")(
+            *given, attn_mask, float(dropout_p), is_causal, scale, enable_gqa
         )
-    return _op("attention_core")(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+    else:
+        y = _op("attention_core")(*given, attn_mask, is_causal, scale, enable_gqa)
+    y = y.transpose(1, 2)
+    return y if flat else y.reshape((*batch, *y.shape[1:])[-rank:])
+
+
+def _in_four_dimensions(given, mask, rank):
+    """Operands (and mask) with one batch dimension, and the leading dimensions of the result."""
+    rank = max(4, rank)
+    given = [x.reshape(*(1,) * (rank - x.ndim), *x.shape) for x in given]
+    batch = broadcast_shapes(*(x.shape[:-3] for x in given))
+    given = [x.expand(*batch, *x.shape[-3:]).reshape(-1, *x.shape[-3:]) for x in given]
+    if mask is not None and mask.ndim > 3:
+        mask = mask.expand(*batch, *mask.shape[-3:]).reshape(-1, *mask.shape[-3:])
+    return given, mask, batch
 
 
 def one_hot(tensor, num_classes=-1):

@@ -1,7 +1,7 @@
 """What each primitive is in ONNX: functions ``(graph, node, *names) -> name(s)`` by primitive.
 
-The functions stand in ``pointwise``, ``movement``, ``contraction`` and ``selection``. A composite
-without an entry is replaced by its body. What is left over is in :data:`UNMAPPED`, with the reason.
+The functions stand in ``pointwise``, ``movement``, ``contraction`` and ``selection``. What has a
+body and no entry is replaced by it. What is left over is in :data:`UNMAPPED`, with the reason.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ UNMAPPED = {
     "cummin": "no operator",
     "conv_weight": "a gradient, which inference does not compute",
     "recurrence_gradient": "a gradient, which inference does not compute",
+    "attention_gradient": "a gradient, which inference does not compute",
     "max_pool_gradient": "a gradient, which inference does not compute",
 }
 

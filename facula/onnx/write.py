@@ -147,7 +147,7 @@ def written(exported, opset: int = DEFAULT):
 
 
 def lowered(program: Program) -> Program:
-    """The program with those composites replaced by their bodies that have no mapping."""
+    """The program with those nodes replaced by their bodies that have one and no mapping."""
     result = Program(program.name)
     result.inputs = list(program.inputs)
     seen: dict[int, Value] = {}
@@ -155,7 +155,7 @@ def lowered(program: Program) -> Program:
     with dims.guarding(Guards()), P.building(result):
         for node in program.nodes:
             operands = tuple(seen.get(id(v), v) for v in node.inputs)
-            if node.op.kind == "composite" and not has_mapping(node):
+            if "body" in node.op.info and not has_mapping(node):
                 outputs = node.op.info["body"](*operands, **node.params)
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
                 replaced = True

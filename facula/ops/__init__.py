@@ -5,6 +5,7 @@ Ops composed of these are declared in ``facula.library``.
 
 from facula.ops import (  # noqa: F401  imported for their declarations
     arithmetic,
+    attention,
     binary,
     contraction,
     indexing,

@@ -71,6 +71,14 @@ positions = Primitive(
 )
 
 
+def drawn_by(node):
+    """The shape of the random numbers that a node stands for, or None."""
+    if node.op is positions:
+        return node.params["shape"]
+    draws = node.op.info.get("draws")
+    return draws(node) if draws else None
+
+
 def bits(shape, seed, offset, word=0):
     """Random int32 of that shape."""
     where = positions(shape=tuple(shape))
