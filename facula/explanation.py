@@ -11,12 +11,14 @@ from functools import cached_property
 
 from facula.base.errors import ArgumentTypeError, fail
 from facula.eager import engine
-from facula.eager.capture import Trace, Traced, capturing, flatten, unflatten
+from facula.eager.capture import Trace
+from facula.eager.events import roll_back
+from facula.eager.replay import Entry, tensors_and_numbers
+from facula.eager.structures import flatten
 from facula.eager.tensor import Tensor
-from facula.eager.tracing import Routine, symbols_of
+from facula.eager.tracing import symbols_of
 from facula.ir import dims, print_loops
 from facula.ir import loops as L
-from facula.ir import program as P
 from facula.ir.evaluate_loops import evaluate
 from facula.ops.movement import contiguous_strides
 from facula.runtime import jit
@@ -50,27 +52,13 @@ def explain(fn, *args, **kwargs) -> Explanation:
     leaves: list = []
     structure = flatten((args, kwargs), leaves)
     trace = Trace(getattr(fn, "__name__", type(fn).__name__))
-    data = [x for x in leaves if isinstance(x, Tensor) or type(x) is float]
-    results: list = []
-    reason = where = None
     try:
-        with capturing(trace):
-            entered = iter([_entered(trace, x) for x in leaves])
-            positional, named = unflatten(structure, entered)
-            flatten(fn(*positional, **named), results)
+        entry = Entry(fn, structure, leaves, trace)
     except Exception as error:
         # Whatever goes wrong is the answer to the question; the traceback tells the user's line.
-        reason, where = _reason(error), _where(error)
-    into = _outputs(trace, results)
-    if reason is not None:
-        return Explanation(trace.program, reason=reason, where=where)
-    return _explained(trace, into, data)
-
-
-def _entered(trace, x):
-    if isinstance(x, Tensor):
-        return trace.argument(x)
-    return trace.number(x) if type(x) is float else x
+        return Explanation(trace.program, reason=_reason(error), where=_where(error))
+    roll_back(trace.undo)
+    return _explained(entry, entry.everything(tensors_and_numbers(leaves)))
 
 
 def _reason(error) -> str:
@@ -92,39 +80,14 @@ def _where(error) -> str | None:
     return f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
 
 
-def _outputs(trace, results) -> list:
-    """Set the Program's outputs: results, then what was changed in place; returns ``into``."""
-    inputs = {id(v): i for i, v in enumerate(trace.program.inputs)}
-    values: dict[int, P.Value] = {}
-    for x in results:
-        if isinstance(x, Traced) and id(x._value) not in inputs:
-            values[id(x._value)] = x._value
-    into: list = [None] * len(values)
-    outputs = list(values.values())
-    for t in trace.mutated:
-        outputs.append(trace.values[id(t)])
-        into.append(inputs[id(trace.entry[id(t)])])
-    trace.program.outputs = outputs
-    if outputs:
-        trace.program.live()
-    return into
-
-
-def _explained(trace, into, data):
+def _explained(entry, everything):
     """The stages for the tensors at hand, with those of the derivative if one is wanted."""
-    program = trace.program
-    # Inputs in the Program's order: arguments first, then what was met, with the seed between.
-    met = {id(v): t for v, t in zip(trace.entry.values(), trace.captured)}
-    given = iter(data)
-    everything = [
-        met[id(v)] if id(v) in met else 1 if v is trace.seed or v is trace.offset else next(given)
-        for v in program.inputs
-    ]
+    routine, backward = entry.routine, None
+    program, into = routine.program, routine.into
     symbols = symbols_of(everything)
     metas = [x._meta if isinstance(x, Tensor) else None for x in everything]
     wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
-    routine, backward = Routine(program, into), None
-    if wrt and program.outputs:
+    if entry.records and wrt:
         variant = routine.record(wrt, symbols)
         if variant.given and variant.error is None:
             routine = variant.routine

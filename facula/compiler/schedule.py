@@ -238,7 +238,8 @@ class Schedule:
             if id(root) in self.places:
                 self.scope.store(self.places[id(root)], self._index_of(root), value)
         for root in self._kept_roots():
-            if self.levels[id(root)] == level:
+            # Those that wait for no reduction of this group are computed after the first pass.
+            if max(self.levels[id(root)], 1) == level:
                 value = self.scope.element(root, self._index_of(root))
                 self.scope.known[id(root)] = value
                 if id(root) in self.places:

@@ -18,14 +18,13 @@ from facula.ops.registry import F
 _RECOMPUTED = ("pointwise", "movement", "source")
 
 
-def reverse(outputs, cotangents, wrt, since=0) -> list[Value | None]:
+def reverse(outputs, cotangents, wrt, nodes=None) -> list[Value | None]:
     """Cotangents of the values ``wrt``, given those of ``outputs`` (None: no contribution).
 
-    Works inside of ``building(program)``: nodes are appended to that program. What lies before
-    the node number ``since`` counts as given.
+    Works inside of ``building(program)``: nodes are appended to that program. ``nodes`` are those
+    that lead from ``wrt`` to ``outputs``; all of the program's where left out.
     """
-    program = P.current()
-    nodes = program.nodes[since:]
+    nodes = list(P.current().nodes if nodes is None else nodes)
     reach = _depends_on(nodes, wrt)
     found: dict[int, Value] = {}
 
@@ -49,7 +48,8 @@ def reverse(outputs, cotangents, wrt, since=0) -> list[Value | None]:
 def pull(function, operands, cotangents) -> list[Value | None]:
     """Cotangents of the operands of a function, given those of its results."""
     since = len(P.current().nodes)
-    return reverse(list(function(*operands)), cotangents, operands, since)
+    outputs = list(function(*operands))
+    return reverse(outputs, cotangents, operands, P.current().nodes[since:])
 
 
 def _depends_on(nodes, wrt):

@@ -5,6 +5,10 @@ and dtypes but hold no elements, and every op on them is appended to the Program
 on the way (parameters, buffers, constants) become inputs of the Program and are read at each call.
 What is changed in place is written back into its memory when the Program ends.
 
+Stand-ins have a history like other tensors: the tape's nodes are :class:`Step`, which on their way
+back append the derivative of one op's nodes to the Program. So ``backward`` inside of a captured
+function is the ordinary one, and sums gradients in the order in which an ordinary call does.
+
 A question that only elements can answer (``.item()``, ``if tensor``) raises :class:`CaptureError`.
 """
 
@@ -13,102 +17,23 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from facula.base import dtypes as D
-from facula.base.device import CPU
-from facula.base.errors import FaculaError
-from facula.eager import dispatch
-from facula.eager.grad_mode import mode
-from facula.eager.meta import Size
+from facula.eager import dispatch, tape
+from facula.eager.events import Host, Numbers, change_numbers
+from facula.eager.grad_mode import capture, mode
+from facula.eager.standins import CaptureError, Nowhere, Step, Traced, TracedMeta
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import fitting
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.dims import Dim
 from facula.ir.program import Program, Value
-from facula.ops.movement import contiguous_strides
+from facula.ops.indexing import index_put_
+from facula.ops.movement import reshape_
 from facula.ops.promote import expand_to, to
-from facula.ops.random import drawn_by
+from facula.ops.random import drawn_by, positions
 from facula.ops.reduce import size_value
 from facula.ops.registry import F
-
-
-class CaptureError(FaculaError, RuntimeError):
-    """A function that cannot be captured as one Program, and why."""
-
-
-class TracedMeta:
-    """The meta of a tensor whose sizes may be symbols; no two are equal."""
-
-    __slots__ = ("shape", "dtype", "requires_grad")
-
-    def __init__(self, shape, dtype, requires_grad):
-        self.shape, self.dtype, self.requires_grad = Size(shape), dtype, requires_grad
-
-    device = CPU
-    contiguous = True
-    layout = "C"
-
-    @property
-    def strides(self):
-        return contiguous_strides(self.shape)
-
-    @property
-    def ndim(self):
-        return len(self.shape)
-
-    @property
-    def numel(self):
-        return dims.product(self.shape)
-
-    @property
-    def ones(self):
-        return tuple(d for d, n in enumerate(self.shape) if isinstance(n, int) and n == 1)
-
-    @property
-    def nbytes(self):
-        return self.numel * self.dtype.itemsize
-
-    def with_grad(self, requires_grad):
-        return TracedMeta(self.shape, self.dtype, requires_grad)
-
-
-class Traced(Tensor):
-    """A tensor of a trace: a Value in a tensor's clothes."""
-
-    __slots__ = ("_value", "_view_of")
-
-    def _needs_elements(self, *args, **kwargs):
-        raise CaptureError(
-            "compile: the function needs the elements of a tensor (item, bool, numpy or an "
-            "index), which are not known while it is captured; hint: keep such decisions outside"
-        )
-
-    item = tolist = numpy = data_ptr = _needs_elements
-    __bool__ = __int__ = __float__ = __index__ = __array__ = __complex__ = _needs_elements
-
-    def __repr__(self):
-        return f"Traced({self._meta.dtype.name}{list(self._meta.shape)})"
-
-    def detach(self):
-        """The same value as a constant of differentiation."""
-        return current().wrap(F.stop(self._value), False)
-
-    def requires_grad_(self, requires_grad=True):
-        """Leaves are made outside of captured functions."""
-        raise CaptureError("compile: requires_grad_() inside of a captured function")
-
-    def backward(self, *args, **kwargs):
-        """Not inside of a captured function: its result is differentiated as a whole."""
-        raise CaptureError("compile: backward() inside of a captured function")
-
-
-def current() -> Trace:
-    """The trace in progress."""
-    return dispatch.capture.trace
-
-
-def active() -> bool:
-    """Whether this thread is capturing a function."""
-    return dispatch.capture.trace is not None
+from facula.runtime import random
 
 
 class Trace:
@@ -117,7 +42,17 @@ class Trace:
     Attributes:
         program: what was recorded.
         captured: real tensors met, in the order of their inputs.
-        random: whether (seed, offset) are the last two inputs; ``drawn`` counts the numbers.
+        entry, values: id of a captured tensor -> its value at the start, and now.
+        mutated: the captured tensors that were changed in place.
+        arguments: (stand-in, value at the start) of each tensor argument.
+        grads: id of a tensor -> :class:`Grad`, for the tensors whose ``grad`` was met.
+        sources: id of an input -> ("argument", number), ("captured", tensor), ("number", event and
+            position) or ("random", 0 or 1).
+        events: what of Python's is done again at each call, in order: :class:`Numbers`,
+            :class:`Host`.
+        undo: (dict, its items before) of what the events have changed.
+        seed, offset: of the random stream, if numbers are drawn; ``drawn`` counts them.
+        differentiated: whether ``backward`` ran inside.
     """
 
     def __init__(self, name):
@@ -126,14 +61,27 @@ class Trace:
         self.values: dict[int, Value] = {}
         self.entry: dict[int, Value] = {}
         self.mutated: list[Tensor] = []
+        self.arguments: list[tuple[Traced, Value]] = []
+        self.grads: dict[int, Grad] = {}
+        self.events: list = []
+        self.undo: list = []
+        self.sources: dict[int, tuple] = {}
         self.seed = self.offset = None
-        self.drawn = 0
+        self.drawn, self.differentiated = 0, False
+        self._places: dict = {}  # (address, meta without grad) -> the captured tensor there
+        self._storages: dict = {}  # id of a storage -> captured tensors in it
+        self._changes: dict[int, int] = {}
+        self._alive: list = []  # whatever is known by its id
 
     # Entering
 
     def argument(self, x) -> Traced:
         """A stand-in for a tensor argument."""
-        return self.wrap(self._input(x), x._meta.requires_grad)
+        t = self.wrap(self._input(x), x._meta.requires_grad)
+        t._grad = x._grad
+        self.sources[id(t._value)] = ("argument", len(self.arguments))
+        self.arguments.append((t, t._value))
+        return t
 
     def _input(self, x, symbolic=1 << 30):
         """An input like ``x``, its first so many sizes symbols."""
@@ -146,7 +94,10 @@ class Trace:
 
     def number(self, x):
         """A stand-in for a float argument."""
-        return self.program.input(D.float64, (), weak=True)
+        value = self.program.input(D.float64 if type(x) is float else D.int64, (), weak=True)
+        self.sources[id(value)] = ("argument", len(self.arguments))
+        self.arguments.append((x, value))
+        return value
 
     def wrap(self, value, requires_grad) -> Traced:
         """A value as a tensor."""
@@ -154,49 +105,102 @@ class Trace:
         for slot in Tensor.__slots__:
             if slot != "__weakref__":
                 setattr(t, slot, None)
-        t._meta = TracedMeta(value.shape, value.dtype, requires_grad)
-        t._value, t._view_of = value, None
+        t._meta, t._storage = TracedMeta(value.shape, value.dtype, requires_grad), Nowhere
+        t._value, t._shows, t._changes = value, None, 0
         return t
 
     def lift(self, x):
         """What a tensor, or a structure with tensors, is in the Program."""
         if isinstance(x, Traced):
+            if x._shows is not None and x._shows[3] != self._count(x._shows[0]):
+                self._renew(x)
             return x._value
         if isinstance(x, Tensor):
-            if id(x) not in self.values:
-                # Windows of convolutions are constants: sizes that follow from them stay simple.
-                value = self._input(x, 2)
-                self.captured.append(x)
-                self.values[id(x)] = self.entry[id(x)] = value
-            return self.values[id(x)]
+            return self.values[id(self._met(x))]
         if isinstance(x, (list, tuple)):
             items = [self.lift(y) for y in x]
             return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
         return x
 
+    def _met(self, x):
+        """The captured tensor that stands for the memory of ``x``, which may be new."""
+        if id(x) in self.values:
+            return x
+        own = x._meta
+        key = x._ptr, own.with_grad(False)
+        known = self._places.get(key) if own.numel else None
+        if known is None:
+            others = self._storages.setdefault(id(x._storage), [])
+            if any(t is y for t in others for y in self.mutated):
+                raise CaptureError("compile: a tensor shares memory with one that was changed")
+            others.append(x)
+            # Windows of convolutions are constants: sizes that follow from them stay simple.
+            value = self._input(x, 2)
+            self.captured.append(x)
+            self.values[id(x)] = self.entry[id(x)] = value
+            self.sources[id(value)] = ("captured", x)
+            self._places[key] = known = x
+        self._alive.append(x)
+        if x._meta.requires_grad and x._grad_fn is None and id(x) not in self.grads:
+            self.grads[id(x)] = Grad(x, "seen")
+        return known
+
     # Calls
 
     def call(self, site, args):
         """A call of an op, of which some arguments may be tensors."""
-        self._no_aliases(site, args)
-        values = [
-            self.lift(dispatch.data_argument(a)) if i in site.slots else dispatch.plain_argument(a)
+        args = [
+            dispatch.data_argument(a) if i in site.slots else dispatch.plain_argument(a)
             for i, a in enumerate(args)
         ]
+        differentiable: list = []
+        values = [
+            self._enter(a, differentiable) if i in site.slots else a for i, a in enumerate(args)
+        ]
+        before = len(self.program.nodes)
         if site.random:
-            return self._random(site, args, values)
-        positional, named = site.arguments(values)
-        return self._finish(site, args, site.fn(*positional, **named))
+            result = self._random(site, args, values)
+        else:
+            positional, named = site.arguments(values)
+            result = site.fn(*positional, **named)
+        return self._finish(site, args, result, differentiable, before)
+
+    def _enter(self, x, differentiable):
+        """:meth:`lift`, noting the tensors that want gradients with their values.
+
+        A tensor given twice enters as two values, since each gets a gradient of its own.
+        """
+        if isinstance(x, (list, tuple)):
+            items = [self._enter(y, differentiable) for y in x]
+            return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
+        value = self.lift(x)
+        if mode.grad is not False and isinstance(x, Tensor) and x._meta.requires_grad:
+            if any(value is v for _, v in differentiable):
+                value = reshape_(value, shape=value.shape)
+            differentiable.append((x, value))
+        return value
 
     def primitive(self, primitive, inputs, params):
         """A primitive applied to tensors."""
-        grad = self._grad(inputs)
-        return self._wrapped(primitive(*map(self.lift, inputs), **params), grad)
+        differentiable: list = []
+        values = [self._enter(x, differentiable) for x in inputs]
+        before = len(self.program.nodes)
+        result = primitive(*values, **params)
+        wrapped = self._recorded(primitive.name, result, differentiable, before)
+        if primitive.view is not None:
+            self._show_parts(wrapped, inputs[0])
+        return wrapped
 
     def _random(self, site, args, values):
+        if args[-1] is not None and args[-1] is not random.default_generator:
+            raise CaptureError(f"compile: {site.name} with a generator of its own")
         if self.seed is None:
             self.seed = self.program.input(D.int64, (), weak=True)
             self.offset = self.program.input(D.int64, (), weak=True)
+            self.sources[id(self.seed)], self.sources[id(self.offset)] = (
+                ("random", 0),
+                ("random", 1),
+            )
         offset = self.offset
         if not (isinstance(self.drawn, int) and self.drawn == 0):
             offset = F.add(to(offset, D.int64), size_value(self.drawn, D.int64))
@@ -209,110 +213,276 @@ class Trace:
             if shape is not None:
                 drawn = dims.maximum(drawn, dims.product(shape))
         self.drawn = self.drawn + drawn
-        return self._finish(site, args, result)
+        return result
 
-    def _finish(self, site, args, result):
+    def _finish(self, site, args, result, differentiable, before):
         if site.into == "self":
-            return self._assign(site.name, args[0], result)
-        wrapped = self._wrapped(result, self._grad(args))
+            return self._assign(site.name, args[0], result, differentiable, before)
+        wrapped = self._recorded(site.name, result, differentiable, before)
         if site.view:
-            for t in wrapped if isinstance(wrapped, (tuple, list)) else (wrapped,):
-                t._view_of = args[0]
+            self._show_parts(wrapped, args[0])
         return wrapped
 
-    def _grad(self, args):
-        if mode.grad is False:
-            return False
-        return any(
-            isinstance(a, Tensor)
-            and a._meta.requires_grad
-            or isinstance(a, (list, tuple))
-            and self._grad(a)
-            for a in args
-        )
+    def _recorded(self, name, result, differentiable, before):
+        """Results as tensors, with the call as their history."""
+        nodes = self.program.nodes[before:] if differentiable else ()
+        made: list[Traced] = []
+        wrapped = self._wrapped(result, made)
+        if differentiable:
+            edges = [e for x, _ in differentiable for e in tape.edge(x)]
+            self.record(name, edges, nodes, [v for _, v in differentiable], made)
+        return wrapped
 
-    def _wrapped(self, result, grad):
+    def record(self, name, edges, nodes, inputs, made):
+        """Give the tensors ``made`` of ``inputs`` by ``nodes`` a history."""
+        reach = {id(v) for v in inputs}
+        for node in nodes:
+            if node.op.name != "detach" and any(id(v) in reach for v in node.inputs):
+                reach.update(id(v) for v in node.outputs if v.dtype.is_floating_point)
+        floats = [t for t in made if t._value.dtype.is_floating_point]
+        led = [t for t in floats if id(t._value) in reach]
+        flat = not led and not any(node.op.name == "detach" for node in nodes)
+        led = floats if flat else led
+        if not led:
+            return
+        step = tape.start(Step(), tuple(edges))
+        step.saved = (tuple(nodes), inputs, [t._value for t in made], flat)
+        step.title, step.outputs = name, len(made)
+        for number, t in enumerate(made):
+            if any(t is x for x in led):
+                t._grad_fn, t._output_nr = step, number or None
+                t._meta = t._meta.with_grad(True)
+
+    def _wrapped(self, result, made):
         if isinstance(result, Value):
             if result.weak:
                 d = D.get_default_dtype() if result.dtype is D.float64 else result.dtype
                 result = to(result, d)
             if mode.grad is False and result.dtype.is_floating_point:
                 result = F.stop(result)
-            return self.wrap(result, grad and result.dtype.is_floating_point)
+            made.append(self.wrap(result, False))
+            return made[-1]
         if isinstance(result, (tuple, list)):
-            items = [self._wrapped(x, grad) for x in result]
+            items = [self._wrapped(x, made) for x in result]
             kind = type(result)
             return kind(*items) if hasattr(kind, "_fields") else kind(items)
         return result
 
+    # Views
+
+    def show(self, t, source, chain, passes=True):
+        """Note that ``t`` shows the memory of ``source`` through movements."""
+        base = source
+        if isinstance(source, Traced) and source._shows is not None:
+            base, first, before, _ = source._shows
+            chain, passes = (*first, *chain), passes and before
+        elif not isinstance(source, Traced):
+            base = self._met(source)
+        t._shows = (base, chain, passes, self._count(base))
+
+    def _show_parts(self, wrapped, source):
+        start = self.lift(source)
+        for t in wrapped if isinstance(wrapped, (tuple, list)) else (wrapped,):
+            chain, v = [], t._value
+            while v is not start and v.node is not None and v.node.op.view is not None:
+                chain.append(v.node)
+                v = v.node.inputs[0]
+            if v is start:
+                self.show(t, source, tuple(reversed(chain)))
+
+    def _count(self, base):
+        return base._changes if isinstance(base, Traced) else self._changes.get(id(base), 0)
+
+    def _renew(self, t):
+        """Take the value of a view again, after what it shows was changed."""
+        base, chain, passes, _ = t._shows
+        wants = mode.grad is not False and passes and base._meta.requires_grad
+        start = self.lift(base)
+        before = len(self.program.nodes)
+        t._value = through(start, chain)
+        if wants:
+            nodes = self.program.nodes[before:]
+            self.record("as_strided", tape.edge(base), nodes, [start], [t])
+        t._shows = (base, chain, passes, self._count(base))
+
     # Changes in place
 
-    def _no_aliases(self, site, args):
-        if site.into and isinstance(args[0], Traced) and args[0]._view_of is not None:
-            raise CaptureError(
-                f"compile: {site.name} changes a view in place; hint: write it without a view"
-            )
-
-    def _assign(self, name, target, result):
+    def _assign(self, name, target, result, differentiable, before):
         value = fitting(name, result, self.lift(target))
         if mode.grad is False:
             value = F.stop(value)
+        nodes = self.program.nodes[before:] if differentiable else ()
         if isinstance(target, Traced):
-            target._value = value
-            target._meta = target._meta.with_grad(
-                target._meta.requires_grad or self._grad((target,))
-            )
+            edges = [e for x, _ in differentiable for e in tape.edge(x)]
+            self._change(target, value)
+            if differentiable:
+                self.record(name, edges, nodes, [v for _, v in differentiable], [target])
+            elif mode.grad is not False:
+                target._grad_fn, target._meta = None, target._meta.with_grad(False)
+            if target._shows is not None:
+                self._write_through(target)
             return target
-        if target._meta.requires_grad and mode.grad is not False:
-            raise CaptureError(f"compile: {name} changes a parameter where gradients are recorded")
+        if mode.grad is not False and (differentiable or target._meta.requires_grad):
+            probe = self.wrap(value, False)
+            self.record(name, (), nodes, [v for _, v in differentiable], [probe])
+            if probe._grad_fn is not None or target._meta.requires_grad:
+                raise CaptureError(f"compile: {name} changes a tensor where gradients are recorded")
+        self._store(target, value)
+        return target
+
+    def _store(self, target, value):
+        """A new value for a captured tensor."""
+        target = self._met(target)
+        if len(self._storages[id(target._storage)]) > 1:
+            raise CaptureError("compile: a tensor is changed whose memory another one shares")
         self.values[id(target)] = F.stop(value) if value.dtype.is_floating_point else value
+        self._changes[id(target)] = self._count(target) + 1
         if not any(t is target for t in self.mutated):
             self.mutated.append(target)
-        return target
+
+    def _change(self, t, value):
+        t._value, t._changes = value, t._changes + 1
+
+    def _write_through(self, view):
+        """Change what a view shows, after the view was changed."""
+        base, chain, passes, _ = view._shows
+        old, new = self.lift(base), view._value
+        before = len(self.program.nodes)
+        value = put_through(old, chain, new)
+        nodes = self.program.nodes[before:]
+        wants = [x for x in (base, view) if x._meta.requires_grad] if passes else []
+        if not isinstance(base, Traced):
+            if wants and mode.grad is not False:
+                raise CaptureError("compile: a view of a captured tensor gets a history")
+            self._store(base, value)
+        else:
+            edges = [e for x in wants for e in tape.edge(x)]
+            self._change(base, value)
+            if wants and mode.grad is not False:
+                inputs = [old if x is base else new for x in wants]
+                self.record("copy_slices", edges, nodes, inputs, [base])
+        view._shows = (base, chain, passes, self._count(base))
 
     def fresh(self, shape, dtype, value=0) -> Traced:
         """A new tensor of the trace (what ``empty`` gives while capturing)."""
         return self.wrap(expand_to(to(value, dtype), tuple(shape)), False)
 
+    def update(self, rule, tensors, numbers, states):
+        """:func:`facula.eager.multi.update` in the trace."""
+        scalars, flags, changed = numbers()
+        first = sum(len(e.values) for e in self.events)
+        self.events.append(Numbers(numbers, states, tuple(scalars.values()), flags))
+        named = {}
+        for k, (name, x) in enumerate(scalars.items(), first):
+            kind = D.float64 if type(x) is float else D.int64
+            named[name] = value = self.program.input(kind, (), weak=True)
+            self.sources[id(value)] = ("number", k)
+        for entry in zip(*tensors):
+            results = rule(*map(self.lift, entry), **named, **flags)
+            for target, value in zip((entry[0], *entry[2:]), results):
+                value = fitting(rule.__name__, value, self.lift(target))
+                if isinstance(target, Traced):
+                    self._change(target, F.stop(value))
+                else:
+                    self._store(target, value)
+        change_numbers(states, changed, self.undo)
+
+    def host(self, function, dicts):
+        """Call a function of Python's that touches no tensor, now and at each call.
+
+        Args:
+            dicts: all that it changes.
+        """
+        event = Host(function, dicts)
+        event.read([], self.undo)
+        self.events.append(event)
+
+
+class Grad:
+    """The ``grad`` of a tensor in a trace.
+
+    Attributes:
+        x: the tensor.
+        before: its gradient at the start.
+        first: what was done to it first: "seen" (the tensor was used), "read" or "written".
+    """
+
+    __slots__ = ("x", "before", "first")
+
+    def __init__(self, x, first):
+        self.x, self.before, self.first = x, x._grad, first
+
+
+def through(value, chain):
+    """A value through movements."""
+    for node in chain:
+        value = node.op(value, **node.params)
+    return value
+
+
+def put_through(base, chain, new):
+    """``base`` with ``new`` in the place of what ``chain`` shows of it."""
+    if not chain:
+        return new
+    first, *rest = chain
+    if first.op is reshape_:
+        inner = put_through(reshape_(base, **first.params), rest, new)
+        return reshape_(inner, shape=base.shape)
+    if first.op.name == "permute":
+        order = first.params["order"]
+        inner = put_through(first.op(base, **first.params), rest, new)
+        return first.op(inner, order=tuple(order.index(d) for d in range(len(order))))
+    if any(node.op.name == "expand" for node in chain):
+        raise CaptureError("compile: an expanded tensor is changed in place")
+    count = dims.product(base.shape)
+    places = through(reshape_(positions(shape=(count,)), shape=base.shape), chain)
+    rows = dims.product(places.shape)
+    flat = reshape_(base, shape=(count,))
+    index, source = reshape_(places, shape=(rows, 1)), reshape_(new, shape=(rows,))
+    return reshape_(index_put_(flat, index, source, accumulate=False), shape=base.shape)
+
+
+def _watched_grad():
+    """``Tensor.grad`` while a function is captured: who reads or writes it is noted."""
+    plain = Tensor.grad
+
+    def met(self, how):
+        trace = capture.trace
+        if trace is not None and not isinstance(self, Traced):
+            known = trace.grads.get(id(self))
+            if known is None:
+                trace.grads[id(self)] = Grad(self, how)
+            elif known.first == "seen":
+                known.first = how
+
+    def read(self):
+        met(self, "read")
+        return plain.fget(self)
+
+    def write(self, g):
+        met(self, "written")
+        if isinstance(g, Traced) and not isinstance(self, Traced):
+            self._grad = g
+        else:
+            plain.fset(self, g)
+
+    def delete(self):
+        write(self, None)
+
+    return plain, property(read, write, delete)
+
 
 @contextmanager
 def capturing(trace: Trace):
     """Run the block on the trace; plans of ordinary calls are out of reach meanwhile."""
-    if dispatch.capture.trace is not None:
+    if capture.trace is not None:
         raise CaptureError("compile: a capture inside of a capture")
     hidden = dispatch.hide_plans()
-    dispatch.capture.trace = trace
+    plain, Tensor.grad = _watched_grad()
+    capture.trace = trace
     try:
         with dims.guarding(trace.program.guards), P.building(trace.program):
             yield trace
     finally:
-        dispatch.capture.trace = None
+        capture.trace, Tensor.grad = None, plain
         dispatch.restore_plans(hidden)
-
-
-# Structures --------------------------------------------------------------------------------------
-
-
-def flatten(tree, leaves: list):
-    """Leaves of nested tuples, lists and dicts into ``leaves``; what remains, hashable."""
-    kind = type(tree)
-    if kind in (tuple, list):
-        return (kind, *[flatten(x, leaves) for x in tree])
-    if kind is dict:
-        return (kind, tuple(tree), *[flatten(x, leaves) for x in tree.values()])
-    if isinstance(tree, tuple) and hasattr(kind, "_fields"):
-        return (kind, *[flatten(x, leaves) for x in tree])
-    leaves.append(tree)
-    return None
-
-
-def unflatten(structure, leaves):
-    """The inverse of :func:`flatten`; ``leaves`` is an iterator."""
-    if structure is None:
-        return next(leaves)
-    kind, *rest = structure
-    if kind is dict:
-        keys, *items = rest
-        return {k: unflatten(x, leaves) for k, x in zip(keys, items)}
-    items = [unflatten(x, leaves) for x in rest]
-    return kind(*items) if hasattr(kind, "_fields") else kind(items)

@@ -13,15 +13,16 @@ import functools
 import warnings
 
 from facula.base.errors import ArgumentTypeError, fail
-from facula.eager import capture, dispatch, recipes
-from facula.eager.capture import CaptureError, Trace, Traced, capturing, flatten, unflatten
-from facula.eager.grad_mode import mode
+from facula.eager.capture import CaptureError
+from facula.eager.dispatch import PLAIN as _PLAIN
+from facula.eager.events import roll_back
+from facula.eager.grad_mode import capture, mode
+from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
+from facula.eager.structures import flatten
+from facula.eager.surroundings import Surroundings
 from facula.eager.tensor import Tensor
-from facula.eager.tracing import Results, Routine, symbols_of
-from facula.ir import dims
-from facula.runtime import random
 
-_PLAIN = (int, float, bool, str, type(None), tuple)
+_NOTHING = flatten(((), {}), [])
 #: Captures of one function kept; beyond, it runs as it is.
 MOST_CAPTURES = 64
 #: Plans of one function kept, one per sizes of its arguments; then all are forgotten.
@@ -80,68 +81,88 @@ class Captured:
 
     def __init__(self, fn, fullgraph, module=None):
         self.fn, self.fullgraph, self.module = fn, fullgraph, module
+        self.surroundings: dict = {}
         self.plans: dict = {}
         self.entries: dict = {}
         self.count, self.given_up = 0, None
 
     def __call__(self, *args, **kwargs):
-        if self.given_up is not None or capture.active():
+        if self.given_up is not None or capture.trace is not None:
             return self.fn(*args, **kwargs)
         leaves: list = []
-        structure = flatten((args, kwargs), leaves)
-        modules = self._modules(leaves)
-        state = tuple(map(_snapshot, modules)), _closure(self.fn), mode.grad is not False
-        key = (structure, tuple(map(_exact, leaves)), state)
-        plan = self.plans.get(key)
-        if plan is None:
-            try:
-                plan = self._plan(structure, leaves, state)
-            except CaptureError as error:
-                if self.fullgraph:
-                    raise
-                self.given_up = str(error)
-                warnings.warn(f"{error} (running uncaptured)", stacklevel=2)
-                return self.fn(*args, **kwargs)
-            if len(self.plans) >= MOST_PLANS:
-                self.plans.clear()
-            self.plans[key] = plan
-        return plan(leaves)
+        structure = flatten((args, kwargs), leaves) if args or kwargs else _NOTHING
+        around = self._around(leaves)
+        number = around.number()
+        key = (structure, tuple(map(_exact, leaves)), mode.grad is not False, number)
+        try:
+            for plan in self.plans.get(key, ()):
+                if plan.holds():
+                    try:
+                        return plan.run(leaves)
+                    except Stale:
+                        continue
+            return self._plan(key, structure, leaves, around).run(leaves)
+        except Shared:
+            return self.fn(*args, **kwargs)
+        except CaptureError as error:
+            if self.fullgraph:
+                raise
+            self.given_up = str(error)
+            warnings.warn(f"{error} (running uncaptured)", stacklevel=2)
+            return self.fn(*args, **kwargs)
 
-    def _modules(self, leaves):
-        found = [] if self.module is None else [self.module]
-        found += [x for x in leaves if hasattr(x, "_modules")]
-        code = getattr(self.fn, "__code__", None)
-        if code is not None:
-            for cell in self.fn.__closure__ or ():
-                if hasattr(_content(cell), "_modules"):
-                    found.append(_content(cell))
-            for name in code.co_names:
-                value = self.fn.__globals__.get(name)
-                if hasattr(value, "_modules") and not isinstance(value, type):
-                    found.append(value)
-        own = getattr(self.fn, "__self__", None)
-        if self.module is None and hasattr(own, "_modules"):
-            found.append(own)
-        return [m for module in found for m in module.modules()]
+    def _around(self, leaves):
+        """The surroundings of the function and of the objects among its arguments."""
+        objects = [x for x in leaves if type(x) not in _PLAIN and not isinstance(x, Tensor)]
+        key = tuple(map(id, objects))
+        found = self.surroundings.get(key)
+        if found is None:
+            if len(self.surroundings) >= MOST_CAPTURES:
+                self.surroundings.clear(), self.plans.clear(), self.entries.clear()
+            root = self.fn if self.module is None else self.module
+            found = self.surroundings[key] = Surroundings(root, *objects)
+        return found
 
-    def _plan(self, structure, leaves, state):
-        key = (structure, tuple(map(_general, leaves)), state)
-        for entry in self.entries.setdefault(key, []):
-            if entry.holds(leaves):
-                return entry.plan(leaves)
+    def _plan(self, key, structure, leaves, around):
+        entry = self._entry(key, leaves)
+        if entry is None:
+            entry = self._captured(structure, leaves, around)
+            key = (*key[:-1], around.number())
+            self.entries.setdefault(_wide(key, leaves), []).append(entry)
+        plan = Plan(entry, leaves)
+        if sum(map(len, self.plans.values())) >= MOST_PLANS:
+            self.plans.clear()
+        self.plans.setdefault(key, []).append(plan)
+        return plan
+
+    def _entry(self, key, leaves):
+        """A capture that holds for a call."""
+        data = tensors_and_numbers(leaves)
+        for entry in self.entries.get(_wide(key, leaves), ()):
+            if entry.fits(data) and entry.flags_hold():
+                return entry
+        return None
+
+    def _captured(self, structure, leaves, around):
         if self.count >= MOST_CAPTURES:
             raise CaptureError(f"compile: more than {MOST_CAPTURES} captures of one function")
+        if around.cursors:
+            raise CaptureError(f"compile: the function may take items from {around.cursors[0]!r}")
         self.count += 1
-        entry = _Entry(self.fn, structure, leaves)
-        self.entries[key].append(entry)
-        return entry.plan(leaves)
+        around.look()
+        before = around.found
+        entry = Entry(self.fn, structure, leaves)
+        around.look()
+        changed = around.changed_since(before)
+        if changed is not None:
+            roll_back(entry.trace.undo)
+            raise CaptureError(f"compile: the function changes {changed}")
+        return entry
 
 
-def _content(cell):
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
+def _wide(key, leaves):
+    """The key of captures, which hold for many sizes, from that of plans."""
+    return (key[0], tuple(map(_general, leaves)), *key[2:])
 
 
 def _exact(x):
@@ -160,145 +181,4 @@ def _general(x):
 
 
 def _static(x):
-    return (type(x), x) if isinstance(x, _PLAIN) else (type(x), id(x))
-
-
-def _snapshot(module):
-    """What of a module's state a capture depends on."""
-    d = module.__dict__
-    plain = tuple((k, v) for k, v in d.items() if isinstance(v, _PLAIN) and _hashable(v))
-    held = tuple(map(id, d["_parameters"].values())), tuple(map(id, d["_buffers"].values()))
-    return id(module), plain, held
-
-
-def _closure(fn):
-    """The plain variables that a function reads from around it."""
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        return ()
-    cells = tuple(_held(_content(c)) for c in fn.__closure__ or ())
-    names = tuple(_held(fn.__globals__.get(n)) for n in code.co_names)
-    return cells, names
-
-
-def _held(x):
-    return x if isinstance(x, _PLAIN) and _hashable(x) else id(x)
-
-
-def _hashable(x):
-    if isinstance(x, tuple):
-        return all(isinstance(y, _PLAIN) and _hashable(y) for y in x)
-    return True
-
-
-class _Entry:
-    """One capture: a Routine, the tensors it reads and changes, and how its result is built."""
-
-    def __init__(self, fn, structure, leaves):
-        trace = Trace(getattr(fn, "__name__", "captured"))
-        entered = []
-        for x in leaves:
-            if isinstance(x, Tensor) or type(x) is float:
-                entered.append(trace.argument(x) if isinstance(x, Tensor) else trace.number(x))
-            else:
-                entered.append(x)
-        with capturing(trace):
-            args, kwargs = unflatten(structure, iter(entered))
-            result = fn(*args, **kwargs)
-            self.results, self.outputs = [], []
-            self.structure = flatten(result, self.results)
-            self._collect(trace)
-        self.trace = trace
-        self.captured = trace.captured
-        self.order = self._order()
-
-    def _collect(self, trace):
-        """Program outputs: results, then the new values of what was changed in place."""
-        program, into, values = trace.program, [], []
-        inputs = {id(v): i for i, v in enumerate(program.inputs)}
-        for k, x in enumerate(self.results):
-            if not isinstance(x, Traced):
-                continue
-            value = x._value
-            if id(value) in inputs:
-                self.results[k] = ("input", inputs[id(value)])
-                continue
-            if not any(value is v for v in values):
-                values.append(value)
-            position = next(j for j, v in enumerate(values) if v is value)
-            self.results[k] = ("output", position)
-        into = [None] * len(values)
-        for t in trace.mutated:
-            values.append(trace.values[id(t)])
-            into.append(inputs[id(trace.entry[id(t)])])
-        program.outputs = values
-        program.live()
-        self.routine = Routine(program, into)
-        self.real = len(into) - len(trace.mutated)
-
-    def holds(self, leaves) -> bool:
-        """Whether the capture is valid for arguments of these sizes."""
-        return self.routine.holds(symbols_of(self._everything(leaves)))
-
-    def plan(self, leaves):
-        """A function of the leaves that runs the Program for their sizes."""
-        where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) or type(x) is float]
-        captured, order = self.captured, self.order
-        everything = self._everything(leaves)
-        drawn = dims.evaluate(self.trace.drawn, symbols_of(everything))
-        items = [("output", j) for j in range(self.real)]
-        site = _Site(self.trace.program.name, self.routine, Results(tuple, items), len(everything))
-        call = site.plan(everything)
-        results, structure, random_ = self.results, self.structure, self.trace.seed is not None
-
-        def run(leaves):
-            given = [leaves[i] for i in where]
-            if random_:
-                given += recipes.signed(*random.default_generator.next(drawn))
-            inputs = [captured[j] if kind == "captured" else given[j] for kind, j in order]
-            values = call(*inputs)
-            made = iter(
-                x
-                if not isinstance(x, tuple) or len(x) != 2 or x[0] not in ("input", "output")
-                else values[x[1]]
-                if x[0] == "output"
-                else inputs[x[1]]
-                for x in results
-            )
-            return unflatten(structure, made)
-
-        return run
-
-    def _order(self):
-        """Where each input of the Program comes from: ("given", i) or ("captured", i)."""
-        entry = {id(v): k for k, v in enumerate(self.trace.entry.values())}
-        order, given = [], 0
-        for v in self.routine.program.inputs:
-            if id(v) in entry:
-                order.append(("captured", entry[id(v)]))
-            else:
-                order.append(("given", given))
-                given += 1
-        return order
-
-    def _everything(self, leaves):
-        """The Program's inputs for these arguments; seed and offset stand as 1."""
-        data = [x for x in leaves if isinstance(x, Tensor) or type(x) is float] + [1, 1]
-        return [self.captured[j] if kind == "captured" else data[j] for kind, j in self.order]
-
-
-class _Site(dispatch.Site):
-    """A captured Program as a site: its slots are the Program's inputs."""
-
-    def __init__(self, name, routine, results, count):
-        super().__init__(name, None, (), frozenset())
-        self.slots = list(range(count))
-        self.made = routine, results
-
-    def plan(self, args, recording=True):
-        s = dispatch.Structure()
-        s.data = list(args)
-        s.expressions = [f"s{k}" for k in range(len(args))]
-        s.counted, s.symbols = len(args), symbols_of(args)
-        routine, results = self.made
-        return dispatch.make_plan(self, s, routine, results, recording)
+    return (type(x), x) if type(x) in _PLAIN else (type(x), id(x))

@@ -8,7 +8,6 @@ are symbols), executable compiled (or found), plan bound to the sizes.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from contextlib import contextmanager
 from inspect import Parameter
@@ -16,6 +15,7 @@ from inspect import Parameter
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, FaculaError, fail
 from facula.eager import views
+from facula.eager.grad_mode import capture
 from facula.eager.recipes import Recipe, drawing, kinds_of
 from facula.eager.tensor import TENSORS, Tensor
 from facula.eager.tracing import NUMBERS, Routine, symbols_of, trace
@@ -58,14 +58,6 @@ def forget() -> None:
     _counts.update(plans=0, traces=0)
 
 
-class _Capture(threading.local):
-    trace = None
-
-
-#: The function of this thread that is being captured (see ``tensor.capture``), if one is.
-capture = _Capture()
-
-
 @contextmanager
 def outside():
     """Run the block outside of the capture in progress: what it makes are constants there."""
@@ -75,6 +67,10 @@ def outside():
             yield
     finally:
         capture.trace = trace
+        if trace is not None:
+            # The trace must not find the plans that were made meanwhile.
+            for one in _every_table():
+                one.clear()
 
 
 def hide_plans() -> list:
@@ -180,6 +176,14 @@ def has_values(args) -> bool:
     return any(isinstance(a, Value) or isinstance(a, (list, tuple)) and has_values(a) for a in args)
 
 
+def _is_inside(args) -> bool:
+    """Whether a call is of an op's own arithmetic: only numbers of users are values as well."""
+    return any(
+        isinstance(a, Value) and not a.weak or isinstance(a, (list, tuple)) and _is_inside(a)
+        for a in args
+    )
+
+
 # Sites ----------------------------------------------------------------------------------------
 
 
@@ -266,7 +270,7 @@ class Site:
 
     def inline(self, args):
         """The call inside of a trace: its nodes are appended to the Program in progress."""
-        if capture.trace is not None:
+        if capture.trace is not None and not _is_inside(args):
             return capture.trace.call(self, args)
         positional, named = self.arguments(args)
         return self.fn(*positional, **named)

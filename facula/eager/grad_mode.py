@@ -36,6 +36,14 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
+class _Capture(threading.local):
+    trace = None
+
+
+#: The function of this thread that is being captured (see ``eager.capture``), if one is.
+capture = _Capture()
+
+
 def is_grad_enabled() -> bool:
     """Whether operations of this thread are recorded.
 

@@ -12,6 +12,7 @@ from operator import attrgetter
 from facula.base.dtypes import float64, int64
 from facula.base.errors import ShapeError, fail
 from facula.eager.engine import Executable, bind_many
+from facula.eager.grad_mode import capture
 from facula.ir import program as P
 from facula.ir.dims import Dim, guarding
 from facula.ir.program import Program
@@ -24,29 +25,40 @@ _executables: dict = {}
 _MOST = 512
 
 
-def update(rule, tensors, scalars, flags) -> None:
+def update(rule, tensors, numbers, states=()) -> None:
     """``targets = rule(*entry, **scalars, **flags)`` for every entry, in place.
 
     Args:
         rule: ``rule(target, source, *states, **scalars, **flags)`` in ordinary arithmetic; gives
             the new values of ``(target, *states)``.
         tensors: lists of equal length, ``(targets, sources, *states)``.
-        scalars: numbers by name, which may change from call to call.
-        flags: what chooses the rule's branches.
+        numbers: gives (scalars by name, which may change from call to call; flags, which choose the
+            rule's branches; what to change in ``states``) and itself changes nothing.
+        states: dicts of numbers that are updated afterwards.
 
     Raises:
         ShapeError: tensors of one entry that differ in shape.
     """
     if not tensors[0]:
         return
+    if capture.trace is not None:
+        capture.trace.update(rule, tensors, numbers, states)
+        return
+    scalars, flags, changed = numbers()
+    _run(rule, tensors, scalars, flags)
+    for state in states:
+        dict.update(state, changed)
+
+
+def _run(rule, tensors, scalars, flags):
     flat = [t for entry in zip(*tensors) for t in entry]
-    numbers = tuple(scalars.values())
-    key = (rule, tuple(scalars), tuple(map(type, numbers)), tuple(flags.items()),
+    values = tuple(scalars.values())
+    key = (rule, tuple(scalars), tuple(map(type, values)), tuple(flags.items()),
            len(tensors), tuple(map(_meta, flat)))  # fmt: skip
     launcher = _launchers.get(key)
     if launcher is None:
         launcher, flat = _launcher(key, rule, tensors, scalars, flags)
-    launcher(*flat, *numbers)
+    launcher(*flat, *values)
 
 
 def _launcher(key, rule, tensors, scalars, flags):

@@ -1,6 +1,5 @@
 """Adam and its kin: steps scaled by running averages of the gradient and of its square."""
 
-from facula.optim._fused import apply
 from facula.optim.optimizer import Optimizer, check_betas, check_range
 from facula.tensor import maximum, zeros_like
 
@@ -72,6 +71,9 @@ class _AdamLike(Optimizer):
     def _new_state(self, param, group):
         return {"step": 0, "exp_avg": zeros_like(param), "exp_avg_sq": zeros_like(param)}
 
+    def _names(self, group):
+        return ("exp_avg", "exp_avg_sq")
+
     def _common(self, group):
         """The scalars and flags that every member of the family takes."""
         beta1, beta2 = group["betas"]
@@ -88,14 +90,6 @@ class _AdamLike(Optimizer):
             "decoupled": group.get("decoupled_weight_decay", False),
         }
         return scalars, flags
-
-    @staticmethod
-    def _advance(states):
-        """Count one more step in each of ``states`` and return the count."""
-        step = states[0]["step"] + 1
-        for state in states:
-            state["step"] = step
-        return step
 
 
 class Adam(_AdamLike):
@@ -121,6 +115,8 @@ class Adam(_AdamLike):
     >>> [round(value, 4) for value in weight.tolist()]
     [0.75, 0.75]
     """
+
+    rule = staticmethod(adam_rule)
 
     def __init__(
         self,
@@ -159,14 +155,15 @@ class Adam(_AdamLike):
             state["max_exp_avg_sq"] = zeros_like(param)
         return state
 
-    def _update(self, group):
-        names = ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
+    def _names(self, group):
+        return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
+
+    def _numbers(self, group, state):
         scalars, flags = self._common(group)
-        for states, tensors in self._buckets(group, names):
-            step = self._advance(states)
-            scalars["step_size"] = scalars["lr"] / (1 - scalars["beta1"] ** step)
-            scalars["root_correction"] = (1 - scalars["beta2"] ** step) ** 0.5
-            apply(adam_rule, tensors, scalars, flags)
+        step = state["step"] + 1
+        scalars["step_size"] = scalars["lr"] / (1 - scalars["beta1"] ** step)
+        scalars["root_correction"] = (1 - scalars["beta2"] ** step) ** 0.5
+        return scalars, flags, {"step": step}
 
 
 class AdamW(Adam):
@@ -239,6 +236,7 @@ class NAdam(_AdamLike):
     """
 
     number_state = ("step", "mu_product")
+    rule = staticmethod(nadam_rule)
 
     def __init__(
         self,
@@ -273,20 +271,17 @@ class NAdam(_AdamLike):
     def _new_state(self, param, group):
         return {"step": 0, "mu_product": 1.0, **super()._new_state(param, group)}
 
-    def _update(self, group):
+    def _numbers(self, group, state):
         scalars, flags = self._common(group)
         lr, beta1, decay = scalars["lr"], scalars["beta1"], group["momentum_decay"]
-        for states, tensors in self._buckets(group, ("exp_avg", "exp_avg_sq")):
-            step = self._advance(states)
-            mu = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
-            mu_next = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
-            mu_product = states[0]["mu_product"] * mu
-            for state in states:
-                state["mu_product"] = mu_product
-            scalars["correction"] = 1 - scalars["beta2"] ** step
-            scalars["grad_size"] = lr * (1 - mu) / (1 - mu_product)
-            scalars["average_size"] = lr * mu_next / (1 - mu_product * mu_next)
-            apply(nadam_rule, tensors, scalars, flags)
+        step = state["step"] + 1
+        mu = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
+        mu_product = state["mu_product"] * mu
+        scalars["correction"] = 1 - scalars["beta2"] ** step
+        scalars["grad_size"] = lr * (1 - mu) / (1 - mu_product)
+        scalars["average_size"] = lr * mu_next / (1 - mu_product * mu_next)
+        return scalars, flags, {"step": step, "mu_product": mu_product}
 
 
 def radam_rule(
@@ -323,6 +318,8 @@ class RAdam(_AdamLike):
     The arguments are :class:`Adam`'s.
     """
 
+    rule = staticmethod(radam_rule)
+
     def __init__(
         self,
         params,
@@ -350,24 +347,22 @@ class RAdam(_AdamLike):
         }
         super().__init__(params, defaults)
 
-    def _update(self, group):
+    def _numbers(self, group, state):
         scalars, flags = self._common(group)
-        beta1, beta2 = scalars["beta1"], scalars["beta2"]
-        for states, tensors in self._buckets(group, ("exp_avg", "exp_avg_sq")):
-            step = self._advance(states)
-            correction2 = 1 - beta2**step
-            # The length of the average of squares as a simple moving one, now and in the limit.
-            limit = 2 / (1 - beta2) - 1
-            length = limit - 2 * step * beta2**step / correction2
-            flags["rectified"] = length > 5.0
-            rectification = 0.0
-            if flags["rectified"]:
-                rectification = (
-                    (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
-                ) ** 0.5
-            scalars["step_size"] = scalars["lr"] / (1 - beta1**step)
-            scalars["rectified_size"] = scalars["step_size"] * rectification * correction2**0.5
-            apply(radam_rule, tensors, scalars, flags)
+        beta1, beta2, step = scalars["beta1"], scalars["beta2"], state["step"] + 1
+        correction2 = 1 - beta2**step
+        # The length of the average of squares as a simple moving one, now and in the limit.
+        limit = 2 / (1 - beta2) - 1
+        length = limit - 2 * step * beta2**step / correction2
+        flags["rectified"] = length > 5.0
+        rectification = 0.0
+        if flags["rectified"]:
+            rectification = (
+                (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+            ) ** 0.5
+        scalars["step_size"] = scalars["lr"] / (1 - beta1**step)
+        scalars["rectified_size"] = scalars["step_size"] * rectification * correction2**0.5
+        return scalars, flags, {"step": step}
 
 
 def adamax_rule(
@@ -399,6 +394,8 @@ class Adamax(_AdamLike):
     The arguments are :class:`Adam`'s.
     """
 
+    rule = staticmethod(adamax_rule)
+
     def __init__(
         self,
         params,
@@ -427,9 +424,11 @@ class Adamax(_AdamLike):
     def _new_state(self, param, group):
         return {"step": 0, "exp_avg": zeros_like(param), "exp_inf": zeros_like(param)}
 
-    def _update(self, group):
+    def _names(self, group):
+        return ("exp_avg", "exp_inf")
+
+    def _numbers(self, group, state):
         scalars, flags = self._common(group)
-        for states, tensors in self._buckets(group, ("exp_avg", "exp_inf")):
-            step = self._advance(states)
-            scalars["step_size"] = scalars["lr"] / (1 - scalars["beta1"] ** step)
-            apply(adamax_rule, tensors, scalars, flags)
+        step = state["step"] + 1
+        scalars["step_size"] = scalars["lr"] / (1 - scalars["beta1"] ** step)
+        return scalars, flags, {"step": step}

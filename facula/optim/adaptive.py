@@ -1,18 +1,9 @@
 """Optimizers that scale each value's step by its past gradients, other than Adam's family."""
 
-from facula.optim._fused import apply
 from facula.optim.optimizer import Optimizer, check_range
 from facula.tensor import full_like, where, zeros_like
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop", "Rprop"]
-
-
-def _count(states):
-    """Count one more step in each of ``states`` and return the count."""
-    step = states[0]["step"] + 1
-    for state in states:
-        state["step"] = step
-    return step
 
 
 def _descent(param, grad, weight_decay, maximize, decays):
@@ -45,6 +36,8 @@ class Adagrad(Optimizer):
         eps: added to the root.
         maximize: go up instead of down.
     """
+
+    rule = staticmethod(adagrad_rule)
 
     def __init__(
         self,
@@ -83,21 +76,23 @@ class Adagrad(Optimizer):
         # The sums are there before the first step, so that they can be shared or looked at.
         group = self.param_groups[-1]
         for param in group["params"]:
-            self.state[param] = self._new_state(param, group)
+            self.state[param].update(self._new_state(param, group))
 
     def _new_state(self, param, group):
         start = float(group["initial_accumulator_value"])
         return {"step": 0, "sum": full_like(param, start, requires_grad=False)}
 
-    def _update(self, group):
-        for states, tensors in self._buckets(group, ("sum",)):
-            step = _count(states)
-            scalars = {
-                "lr": float(group["lr"]) / (1 + (step - 1) * group["lr_decay"]),
-                "eps": float(group["eps"]),
-                "weight_decay": float(group["weight_decay"]),
-            }
-            apply(adagrad_rule, tensors, scalars, _common_flags(group))
+    def _names(self, group):
+        return ("sum",)
+
+    def _numbers(self, group, state):
+        step = state["step"] + 1
+        scalars = {
+            "lr": float(group["lr"]) / (1 + (step - 1) * group["lr_decay"]),
+            "eps": float(group["eps"]),
+            "weight_decay": float(group["weight_decay"]),
+        }
+        return scalars, _common_flags(group), {"step": step}
 
 
 def adadelta_rule(
@@ -122,6 +117,8 @@ class Adadelta(Optimizer):
         weight_decay: this times the parameter is added to the gradient.
         maximize: go up instead of down.
     """
+
+    rule = staticmethod(adadelta_rule)
 
     def __init__(
         self,
@@ -156,11 +153,12 @@ class Adadelta(Optimizer):
     def _new_state(self, param, group):
         return {"step": 0, "square_avg": zeros_like(param), "acc_delta": zeros_like(param)}
 
-    def _update(self, group):
+    def _names(self, group):
+        return ("square_avg", "acc_delta")
+
+    def _numbers(self, group, state):
         scalars = {name: float(group[name]) for name in ("lr", "rho", "eps", "weight_decay")}
-        for states, tensors in self._buckets(group, ("square_avg", "acc_delta")):
-            _count(states)
-            apply(adadelta_rule, tensors, scalars, _common_flags(group))
+        return scalars, _common_flags(group), {"step": state["step"] + 1}
 
 
 def rmsprop_rule(
@@ -210,6 +208,8 @@ class RMSprop(Optimizer):
         maximize: go up instead of down.
     """
 
+    rule = staticmethod(rmsprop_rule)
+
     def __init__(
         self,
         params,
@@ -254,15 +254,13 @@ class RMSprop(Optimizer):
     def _new_state(self, param, group):
         return {"step": 0, **{name: zeros_like(param) for name in self._names(group)}}
 
-    def _update(self, group):
+    def _numbers(self, group, state):
         names = ("lr", "alpha", "eps", "weight_decay", "momentum")
         scalars = {name: float(group[name]) for name in names}
         flags = _common_flags(group)
         flags["centered"] = group["centered"]
         flags["moves"] = group["momentum"] > 0
-        for states, tensors in self._buckets(group, self._names(group)):
-            _count(states)
-            apply(rmsprop_rule, tensors, scalars, flags)
+        return scalars, flags, {"step": state["step"] + 1}
 
 
 def rprop_rule(param, grad, prev, step_size, *, shrink, grow, shortest, longest, maximize):
@@ -287,6 +285,8 @@ class Rprop(Optimizer):
         step_sizes: the shortest and the longest step.
         maximize: go up instead of down.
     """
+
+    rule = staticmethod(rprop_rule)
 
     def __init__(
         self,
@@ -321,7 +321,10 @@ class Rprop(Optimizer):
             "step_size": full_like(param, float(group["lr"]), requires_grad=False),
         }
 
-    def _update(self, group):
+    def _names(self, group):
+        return ("prev", "step_size")
+
+    def _numbers(self, group, state):
         shrink, grow = group["etas"]
         shortest, longest = group["step_sizes"]
         scalars = {
@@ -330,6 +333,4 @@ class Rprop(Optimizer):
             "shortest": float(shortest),
             "longest": float(longest),
         }
-        for states, tensors in self._buckets(group, ("prev", "step_size")):
-            _count(states)
-            apply(rprop_rule, tensors, scalars, {"maximize": group["maximize"]})
+        return scalars, {"maximize": group["maximize"]}, {"step": state["step"] + 1}

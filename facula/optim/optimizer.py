@@ -5,7 +5,9 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 
+from facula.base.changes import Watched, count
 from facula.nn.modules._hooks import _register
+from facula.optim._fused import apply, outside
 from facula.tensor import Tensor, enable_grad, float32, no_grad, tensor
 
 __all__ = [
@@ -96,11 +98,12 @@ class Optimizer:
         defaults: the options of groups that do not say otherwise.
 
     A subclass names in ``number_state`` the entries of a parameter's state that are numbers: Python
-    numbers here, float32 tensors of no dimension in state dicts. It defines :meth:`_new_state` and
-    :meth:`_update`.
+    numbers here, float32 tensors of no dimension in state dicts. It has a ``rule``, and defines
+    :meth:`_new_state`, :meth:`_names` and :meth:`_numbers`.
     """
 
     number_state = ("step",)
+    rule = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -115,7 +118,7 @@ class Optimizer:
             )
         _refuse_differentiable(type(self).__name__, defaults)
         self.defaults = defaults
-        self.state = defaultdict(dict)
+        self.state = defaultdict(Watched)
         self.param_groups = []
         self._init_hooks()
         groups = list(params)
@@ -139,6 +142,7 @@ class Optimizer:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        count.changes += 1
         if "_optimizer_step_pre_hooks" not in self.__dict__:
             self._init_hooks()
         for group in self.param_groups:
@@ -202,6 +206,7 @@ class Optimizer:
             group.setdefault(name, default)
         self._check_unique(group)
         self.param_groups.append(group)
+        count.changes += 1
 
     def _check_unique(self, group):
         ids = [id(param) for param in group["params"]]
@@ -224,12 +229,11 @@ class Optimizer:
         """Drop all parameters' gradients, or with ``set_to_none=False`` fill them with zeros."""
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is not None:
-                    if set_to_none:
-                        param.grad = None
-                    else:
-                        param.grad.detach_()
-                        param.grad.zero_()
+                if set_to_none:
+                    param.grad = None
+                elif param.grad is not None:
+                    param.grad.detach_()
+                    param.grad.zero_()
 
     # The step
 
@@ -256,9 +260,25 @@ class Optimizer:
         """The state of a parameter that is about to be updated for the first time."""
         return {"step": 0}
 
+    def _names(self, group):
+        """The tensors in the state of a parameter that the rule takes, by name."""
+        return ()
+
+    def _numbers(self, group, state):
+        """The numbers of the next step; a captured step reads them anew each time.
+
+        Args:
+            state: that of one parameter. Nothing is changed.
+
+        Returns:
+            The rule's scalars, its flags, and what changes in the state's numbers, as dicts.
+        """
+        raise NotImplementedError
+
     def _update(self, group):
         """Update the parameters of one group."""
-        raise NotImplementedError
+        for states, tensors in self._buckets(group, self._names(group)):
+            apply(self.rule, tensors, functools.partial(self._numbers, group, states[0]), states)
 
     def _buckets(self, group, names):
         """The parameters that have gradients, those whose numbers are equal together.
@@ -272,9 +292,10 @@ class Optimizer:
         """
         live = [param for param in group["params"] if param.grad is not None]
         states = [self.state[param] for param in live]
-        for param, state in zip(live, states):
-            if not state:
-                state.update(self._new_state(param, group))
+        with outside():
+            for param, state in zip(live, states):
+                if not state:
+                    state.update(self._new_state(param, group))
         keys = [tuple([state[name] for name in self.number_state]) for state in states]
         if keys and keys.count(keys[0]) == len(keys):
             return [_bucket(live, states, names)]
@@ -345,13 +366,13 @@ class Optimizer:
                     "optimizer's group"
                 )
             params.update(zip(saved["params"], group["params"]))
-        state = defaultdict(dict)
+        state = defaultdict(Watched)
         for index, entries in state_dict["state"].items():
             if index in params:
                 param = params[index]
-                state[param] = {
-                    name: self._unpacked(name, value, param) for name, value in entries.items()
-                }
+                state[param] = Watched(
+                    (name, self._unpacked(name, value, param)) for name, value in entries.items()
+                )
         groups = []
         for group, saved in zip(self.param_groups, saved_groups):
             loaded = {key: value for key, value in saved.items() if key != "params"}

@@ -1,6 +1,8 @@
 """Stochastic gradient descent, plain, with momentum, and averaged."""
 
-from facula.optim._fused import apply
+from functools import partial
+
+from facula.optim._fused import apply, outside
 from facula.optim.optimizer import Optimizer, check_range
 from facula.tensor import zeros_like
 
@@ -56,6 +58,7 @@ class SGD(Optimizer):
     """
 
     number_state = ()
+    rule = staticmethod(sgd_rule)
 
     def __init__(
         self,
@@ -89,37 +92,43 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
+    def _numbers(self, group, state):
+        # The first gradient goes into the buffer whole: that is, into zeros, without dampening.
+        begun = state.get("begun", True)
+        scalars = {
+            "lr": float(group["lr"]),
+            "momentum": float(group["momentum"]),
+            "dampening": float(group["dampening"]) if begun else 0.0,
+            "weight_decay": float(group["weight_decay"]),
+        }
+        flags = {
+            "nesterov": group["nesterov"],
+            "maximize": group["maximize"],
+            "decays": group["weight_decay"] != 0,
+        }
+        return scalars, flags, {} if begun else {"begun": True}
+
     def _update(self, group):
         params = [param for param in group["params"] if param.grad is not None]
         if group["momentum"] == 0:
-            self._apply(group, [(param, param.grad) for param in params], group["dampening"])
+            self._apply(group, [(param, param.grad) for param in params], {})
             return
-        # The first gradient goes into the buffer whole: that is, into zeros, without dampening.
         fresh, moving = [], []
         for param in params:
             state = self.state[param]
             rows = moving
             if state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = zeros_like(param)
+                with outside():
+                    state["momentum_buffer"] = zeros_like(param)
                 rows = fresh
             rows.append((param, param.grad, state["momentum_buffer"]))
-        self._apply(group, fresh, 0.0)
-        self._apply(group, moving, group["dampening"])
+        self._apply(group, fresh, {"begun": False})
+        self._apply(group, moving, {})
 
-    def _apply(self, group, rows, dampening):
+    def _apply(self, group, rows, state):
         if rows:
-            scalars = {
-                "lr": float(group["lr"]),
-                "momentum": float(group["momentum"]),
-                "dampening": float(dampening),
-                "weight_decay": float(group["weight_decay"]),
-            }
-            flags = {
-                "nesterov": group["nesterov"],
-                "maximize": group["maximize"],
-                "decays": group["weight_decay"] != 0,
-            }
-            apply(sgd_rule, tuple(list(column) for column in zip(*rows)), scalars, flags)
+            columns = tuple(list(column) for column in zip(*rows))
+            apply(self.rule, columns, partial(self._numbers, group, state), [state])
 
 
 def asgd_rule(param, grad, ax, *, lambd, eta, mu, weight_decay, maximize, decays, averages):
@@ -147,6 +156,7 @@ class ASGD(Optimizer):
     """
 
     number_state = ("step", "eta", "mu")
+    rule = staticmethod(asgd_rule)
 
     def __init__(
         self,
@@ -179,26 +189,26 @@ class ASGD(Optimizer):
     def _new_state(self, param, group):
         return {"step": 0, "eta": float(group["lr"]), "mu": 1.0, "ax": zeros_like(param)}
 
-    def _update(self, group):
+    def _names(self, group):
+        return ("ax",)
+
+    def _numbers(self, group, state):
         lr, lambd = float(group["lr"]), float(group["lambd"])
-        for states, tensors in self._buckets(group, ("ax",)):
-            step, mu = states[0]["step"] + 1, states[0]["mu"]
-            scalars = {
-                "lambd": lambd,
-                "eta": states[0]["eta"],
-                "mu": mu,
-                "weight_decay": float(group["weight_decay"]),
-            }
-            flags = {
-                "maximize": group["maximize"],
-                "decays": group["weight_decay"] != 0,
-                "averages": mu != 1,
-            }
-            apply(asgd_rule, tensors, scalars, flags)
-            numbers = {
-                "step": step,
-                "eta": lr / (1 + lambd * lr * step) ** group["alpha"],
-                "mu": 1 / max(1, step - group["t0"]),
-            }
-            for state in states:
-                state.update(numbers)
+        step, mu = state["step"] + 1, state["mu"]
+        scalars = {
+            "lambd": lambd,
+            "eta": state["eta"],
+            "mu": mu,
+            "weight_decay": float(group["weight_decay"]),
+        }
+        flags = {
+            "maximize": group["maximize"],
+            "decays": group["weight_decay"] != 0,
+            "averages": mu != 1,
+        }
+        changed = {
+            "step": step,
+            "eta": lr / (1 + lambd * lr * step) ** group["alpha"],
+            "mu": 1 / max(1, step - group["t0"]),
+        }
+        return scalars, flags, changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
 from facula.eager import tape
-from facula.eager.grad_mode import mode
+from facula.eager.grad_mode import capture, mode
 from facula.eager.tensor import Tensor, describe
 from facula.library import F
 from facula.tensor import memory
@@ -61,6 +61,8 @@ _ones: dict = {}
 
 def _one(y):
     own = y._meta.with_grad(False)
+    if capture.trace is not None:
+        return capture.trace.fresh(own.shape, own.dtype, 1)
     one = _ones.get(own)
     if one is None or one._storage.version != 1 or one._meta is not own:
         recording, mode.grad = mode.grad, False

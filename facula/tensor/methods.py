@@ -7,7 +7,7 @@ from facula.base.device import device as Device
 from facula.base.errors import ArgumentTypeError, AutogradError, ShapeError, fail
 from facula.eager import tape, views
 from facula.eager.dispatch import call_primitive
-from facula.eager.grad_mode import mode
+from facula.eager.grad_mode import capture, mode
 from facula.eager.tensor import Tensor, fill
 from facula.ir.program import Value
 from facula.library import OPS, F
@@ -350,6 +350,8 @@ def attach() -> None:
 
 
 def _zeros(meta):
+    if capture.trace is not None:
+        return capture.trace.fresh(meta.shape, meta.dtype)
     x = memory.allocate(meta.with_grad(False))
     recording, mode.grad = mode.grad, False
     try:

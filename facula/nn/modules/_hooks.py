@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict
 
 from facula.autograd.function import Function
+from facula.base.changes import count
 from facula.tensor import Tensor, is_grad_enabled
 
 _ids = itertools.count()
@@ -28,6 +29,7 @@ class RemovableHandle:
             owner = reference()
             if owner is not None:
                 owner.pop(self.id, None)
+                count.changes += 1
 
     def __enter__(self):
         return self
@@ -40,6 +42,7 @@ def _register(hooks, hook, *, prepend=False, marks=()):
     """Add ``hook`` to ``hooks``, and its id to each dict in ``marks``."""
     handle = RemovableHandle(hooks, *marks)
     hooks[handle.id] = hook
+    count.changes += 1
     if prepend:
         hooks.move_to_end(handle.id, last=False)
     for mark in marks:

@@ -5,6 +5,7 @@ them, and ``__getattr__``, which Python calls only where there is no ordinary at
 Hooks and state dicts are in ``_hooks.py`` and ``_state.py``.
 """
 
+from facula.base.changes import Watched, count
 from facula.base.device import device
 from facula.base.dtypes import dtype
 from facula.nn.modules import _hooks
@@ -50,10 +51,10 @@ class Module(HookMethods, StateMethods):
         # Past __setattr__, which needs the registries in order to sort.
         own = self.__dict__
         own["training"] = True
-        own["_parameters"] = {}
-        own["_buffers"] = {}
+        own["_parameters"] = Watched()
+        own["_buffers"] = Watched()
         own["_non_persistent_buffers_set"] = set()
-        own["_modules"] = {}
+        own["_modules"] = Watched()
         self._init_hooks()
         self._init_state_hooks()
 
@@ -152,6 +153,7 @@ class Module(HookMethods, StateMethods):
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name, value):
+        count.changes += 1
         own = self.__dict__
         parameters = own.get("_parameters")
         if isinstance(value, Parameter):
@@ -200,6 +202,7 @@ class Module(HookMethods, StateMethods):
             own["_non_persistent_buffers_set"].discard(name)
 
     def __delattr__(self, name):
+        count.changes += 1
         for registry in _REGISTRIES:
             if name in self.__dict__[registry]:
                 del self.__dict__[registry][name]

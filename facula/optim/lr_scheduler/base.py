@@ -1,6 +1,9 @@
 """``LRScheduler``, the base of the schedulers."""
 
+import functools
 import warnings
+
+from facula.eager.grad_mode import capture
 
 __all__ = ["LRScheduler"]
 
@@ -12,6 +15,11 @@ class LRScheduler:
         optimizer: whose groups' ``lr`` to set.
         last_epoch: the last step made, to go on from; -1 at the start.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _done_again(cls.step)
 
     def __init__(self, optimizer, last_epoch=-1):
         if last_epoch == -1:
@@ -81,6 +89,27 @@ class LRScheduler:
     def load_state_dict(self, state_dict):
         """Take over what :meth:`state_dict` returned."""
         self.__dict__.update(state_dict)
+
+
+def _done_again(step):
+    """``step``, which a captured function does again at each call."""
+
+    @functools.wraps(step)
+    def wrapper(self, *args, **kwargs):
+        if capture.trace is None or getattr(self.optimizer, "param_groups", None) is None:
+            return step(self, *args, **kwargs)
+        return capture.trace.host(lambda: step(self, *args, **kwargs), _changed(self))
+
+    return wrapper
+
+
+def _changed(scheduler):
+    """The dicts that a step of a scheduler changes."""
+    inner = [d for s in getattr(scheduler, "_schedulers", ()) for d in _changed(s)]
+    return [scheduler.__dict__, *scheduler.optimizer.param_groups, *inner]
+
+
+LRScheduler.step = _done_again(LRScheduler.step)
 
 
 def one_per_group(value, optimizer, name):

@@ -1,0 +1,199 @@
+"""Surroundings: what a captured function reads of Python around it, and whether that has changed.
+
+Looked at are the variables of its closure, the globals that it names, the object of which it is a
+method, objects among its arguments, and what these hold: modules, containers, plain attributes,
+functions of the user's. All that is no tensor is a constant of a capture, so the capture holds only
+while it is the same. A look at everything is dear: :meth:`Surroundings.number` repeats it only if
+a change was counted (``base.changes``), or a variable or container holds another object.
+"""
+
+from __future__ import annotations
+
+import types
+from functools import partial
+from operator import is_
+
+from facula.base.changes import count
+from facula.eager.dispatch import PLAIN
+from facula.eager.tensor import Tensor
+
+_PLAIN = PLAIN | {float, complex, bytes}
+#: Containers of more items are told by identity and length.
+MOST_ITEMS = 256
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+_MISSING = object()
+#: In the paths of optimizers' states, which are made by the first step.
+MADE = ".state"
+
+
+class Surroundings:
+    """What a function and some objects reach.
+
+    Attributes:
+        found: path -> what is there, of the last look.
+        cursors: objects reached that give other values each time they are asked.
+    """
+
+    def __init__(self, *roots):
+        self.roots = roots
+        self.known: dict = {}
+        self.changes = -1
+
+    def number(self) -> int:
+        """Equal numbers mean equal surroundings."""
+        if count.changes != self.changes or not self._same():
+            self.look()
+        return self.current
+
+    def look(self):
+        """Look at everything."""
+        self.changes = count.changes
+        self.found, self.held, self.cursors = {}, [], []
+        self.cells, self.names, self.contents, self.seen = [], [], [], set()
+        for i, root in enumerate(self.roots):
+            self._walk(getattr(root, "__name__", f"argument {i}"), root)
+        key = tuple(self.found.items())
+        if key not in self.known:
+            self.known[key] = len(self.known), self.held
+        self.current = self.known[key][0]
+
+    def _same(self) -> bool:
+        return (
+            all(_content(cell) is v for cell, v in self.cells)
+            and all(d.get(name, _MISSING) is v for d, name, v in self.names)
+            and all(_equal(c, items) for c, items in self.contents)
+        )
+
+    # Looking
+
+    def _walk(self, path, x):
+        kind = type(x)
+        if kind in _PLAIN:
+            self.found[path] = (kind, repr(x)) if kind in (float, complex) else (kind, x)
+            return
+        self.found[path] = (kind, len(x)) if kind is tuple else (kind, id(x))
+        if id(x) in self.seen:
+            return
+        self.seen.add(id(x))
+        self.held.append(x)
+        if isinstance(x, (Tensor, type, types.ModuleType, types.BuiltinFunctionType)):
+            return
+        if kind in (tuple, list, set, frozenset, dict) or isinstance(x, dict):
+            self._container(path, x)
+        elif kind is types.FunctionType:
+            self._function(path, x)
+        elif kind is types.MethodType:
+            self._walk(path, x.__func__)
+            self._walk(f"{path}.__self__", x.__self__)
+        elif kind is partial:
+            self._walk(path + ".func", x.func)
+            self._walk(path + ".args", x.args)
+            self._walk(path + ".keywords", x.keywords)
+        elif isinstance(getattr(x, "_modules", None), dict):
+            self._module(path, x)
+        elif isinstance(getattr(x, "param_groups", None), list):
+            self._optimizer(path, x)
+        elif hasattr(kind, "__next__"):
+            self.cursors.append(path)
+        elif not kind.__module__.startswith("facula"):
+            self._object(path, x)
+
+    def _container(self, path, x):
+        if len(x) > MOST_ITEMS:
+            self.found[path] = (type(x), id(x), len(x))
+            return
+        pairs = x.items() if isinstance(x, dict) else enumerate(x)
+        if not isinstance(x, (tuple, frozenset)):
+            self.contents.append((x, [*x, *(x.values() if isinstance(x, dict) else ())]))
+        for k, v in list(pairs):
+            self._walk(f"{path}[{k!r}]", v)
+
+    def _function(self, path, fn):
+        if (fn.__module__ or "").startswith("facula."):
+            return
+        code = fn.__code__
+        for name, cell in zip(code.co_freevars, fn.__closure__ or ()):
+            self.cells.append((cell, _content(cell)))
+            self._walk(name, _content(cell))
+        for name in _names(code):
+            v = fn.__globals__.get(name, _MISSING)
+            self.names.append((fn.__globals__, name, v))
+            if v is not _MISSING:
+                self._walk(name, v)
+        self._walk(path + ".__defaults__", fn.__defaults__)
+        self._walk(path + ".__kwdefaults__", fn.__kwdefaults__)
+
+    def _module(self, path, module):
+        own = vars(module)
+        for name, v in own.items():
+            if name in _REGISTRIES:
+                for k, x in v.items():
+                    self._walk(f"{path}.{k}", x)
+                    if isinstance(x, Tensor):
+                        self.found[f"{path}.{k}"] = (id(x), x._meta.requires_grad)
+            elif name.endswith("_hooks") and isinstance(v, dict):
+                if v:
+                    self._walk(f"{path}.{name}", dict(v))
+            else:
+                self._walk(f"{path}.{name}", v)
+        forward = type(module).forward
+        if not type(module).__module__.startswith("facula."):
+            self._walk(f"{path}.forward", forward)
+
+    def _optimizer(self, path, x):
+        """Its groups and its state; numbers in these are read by each call."""
+        self.contents.append((x.param_groups, list(x.param_groups)))
+        for i, group in enumerate(x.param_groups):
+            self._walk(f"{path}.param_groups[{i}]['params']", group["params"])
+            self.found[f"{path}.param_groups[{i}]"] = id(group)
+        self.found[f"{path}.states"] = id(x.state)
+        self.held += [*x.param_groups, x.state]
+        for i, state in enumerate(x.state.values()):
+            for name, v in state.items():
+                if isinstance(v, Tensor):
+                    self.found[f"{path}{MADE}[{i}][{name!r}]"] = id(v)
+                    self.held.append(v)
+
+    def changed_since(self, before):
+        """The path of something that is not what it was in ``before``, or None.
+
+        A state that an optimizer had not made before does not count.
+        """
+        for path in {**before, **self.found}:
+            if before.get(path) != self.found.get(path) and not (
+                MADE in path and path not in before
+            ):
+                return path
+        return None
+
+    def _object(self, path, x):
+        own = getattr(x, "__dict__", None)
+        if isinstance(own, dict) and len(own) <= MOST_ITEMS:
+            self.contents.append((own, [*own, *own.values()]))
+            for name, v in list(own.items()):
+                self._walk(f"{path}.{name}", v)
+        call = next((vars(t)["__call__"] for t in type(x).__mro__ if "__call__" in vars(t)), None)
+        if type(call) is types.FunctionType:
+            self._walk(f"{path}.__call__", call)
+
+
+def _names(code):
+    """The names of a function's globals, those of functions defined inside of it included."""
+    names = dict.fromkeys(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names.update(dict.fromkeys(_names(constant)))
+    return names
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING
+
+
+def _equal(container, items) -> bool:
+    """Whether a container holds these very objects."""
+    now = [*container, *container.values()] if isinstance(container, dict) else [*container]
+    return len(now) == len(items) and all(map(is_, now, items))

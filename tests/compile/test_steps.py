@@ -1,0 +1,201 @@
+"""Whole training steps, captured: losses, parameters and gradients are eager's, to the bit."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+
+import facula
+import facula.nn.functional as F
+from facula import nn, optim
+from tests.promises.models import MODELS, made
+
+OPTIMIZERS = {
+    "sgd": lambda ps: optim.SGD(ps, lr=0.1),
+    "momentum": lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=1e-4),
+    "adam": lambda ps: optim.Adam(ps, lr=1e-2),
+    "adamw": lambda ps: optim.AdamW(ps, lr=1e-2, amsgrad=True),
+    "radam": lambda ps: optim.RAdam(ps, lr=1e-2),
+    "nadam": lambda ps: optim.NAdam(ps, lr=1e-2),
+    "adamax": lambda ps: optim.Adamax(ps, lr=1e-2),
+    "adadelta": lambda ps: optim.Adadelta(ps),
+    "adagrad": lambda ps: optim.Adagrad(ps, lr_decay=0.1),
+    "rmsprop": lambda ps: optim.RMSprop(ps, momentum=0.9, centered=True),
+    "rprop": lambda ps: optim.Rprop(ps),
+    "asgd": lambda ps: optim.ASGD(ps, t0=2),
+}
+
+
+def stepping(model, optimizer, x, y):
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def state(model):
+    """All that a step leaves in a model, as bytes."""
+    grads = [p.grad for p in model.parameters()]
+    tensors = [*model.state_dict().values(), *(g for g in grads if g is not None)]
+    return [t.detach().numpy().tobytes() for t in tensors]
+
+
+def alike(make, steps=4, captures=1):
+    """Run ``make() -> (model, step)`` eagerly and captured, and compare after every step."""
+    facula.manual_seed(3)
+    model, step = make()
+    facula.manual_seed(3)
+    other, captured = make()
+    captured = facula.compile(captured, fullgraph=True)
+    for _ in range(steps):
+        generator = facula.get_rng_state()
+        expected = step()
+        facula.set_rng_state(generator)
+        found = captured()
+        assert found.detach().numpy().tobytes() == expected.detach().numpy().tobytes()
+        assert state(other) == state(model)
+    assert captured.captured.count == captures
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer(name):
+    def make():
+        model, x, y = made("mlp")
+        return model, stepping(model, OPTIMIZERS[name](model.parameters()), x, y)
+
+    # What chooses branches by the count of steps is captured again.
+    alike(make, 7, {"radam": 2, "asgd": 2}.get(name, 1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model(name):
+    def make():
+        model, x, y = made(name)
+        return model, stepping(model, optim.AdamW(model.parameters(), lr=1e-2), x, y)
+
+    alike(make)
+
+
+def test_clipping_and_a_scheduler():
+    def make():
+        model, x, y = made("mlp")
+        optimizer = optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
+
+        def step():
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            scheduler.step()
+            return loss
+
+        return model, step
+
+    alike(make, 6)
+
+
+def test_dropout_draws_what_eager_draws():
+    def make():
+        model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, 10))
+        x, y = facula.randn(5, 8), facula.randint(0, 10, (5,))
+        return model, stepping(model, optim.Adam(model.parameters()), x, y)
+
+    alike(make)
+
+
+def test_gradients_add_up_where_nothing_clears_them():
+    model, x, y = made("mlp")
+    other = copy.deepcopy(model)
+
+    def gather(net):
+        def run(x):
+            F.cross_entropy(net(x), y).backward()
+
+        return run
+
+    eager, captured = gather(model), facula.compile(gather(other), fullgraph=True)
+    for _ in range(2):
+        for _ in range(3):
+            eager(x), captured(x)
+            assert state(other) == state(model)
+        for net in (model, other):
+            for p in net.parameters():
+                p.grad = None
+    # One where the gradients are none, one where they are there.
+    assert captured.captured.count == 2
+
+
+def test_state_that_is_replaced_is_seen():
+    model, x, y = made("mlp")
+    other = copy.deepcopy(model)
+    runs = []
+    for net in (model, other):
+        optimizer = optim.Adam(net.parameters(), lr=1e-2)
+        runs.append((net, optimizer, stepping(net, optimizer, x, y)))
+    captured = facula.compile(runs[1][2], fullgraph=True)
+    saved = copy.deepcopy(model.state_dict()), copy.deepcopy(runs[0][1].state_dict())
+
+    def both():
+        a, b = runs[0][2](), captured()
+        assert a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+        assert state(other) == state(model)
+
+    both(), both()
+    for net, optimizer, _ in runs:
+        optimizer.load_state_dict(saved[1])
+        net.load_state_dict(saved[0])
+    both(), both()
+    for net, *_ in runs:
+        first = next(net.parameters())
+        first.data = first.data * 2
+    both()
+    for net, *_ in runs:
+        net[0].weight.requires_grad_(False)
+    both()
+    for net, optimizer, _ in runs:
+        net[0].weight.requires_grad_(True)
+        optimizer.param_groups[0]["lr"] = 0.5
+    both()
+
+
+def test_the_graph_is_gone_after_a_captured_step():
+    model, x, y = made("mlp")
+    loss = facula.compile(stepping(model, optim.SGD(model.parameters()), x, y))()
+    assert loss.requires_grad
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_a_step_that_changes_python_runs_uncaptured_and_says_what():
+    losses = []
+
+    def step(x):
+        losses.append(1)
+        return x * 2
+
+    captured = facula.compile(step)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        captured(facula.ones(2)), captured(facula.ones(2))
+    assert any("losses" in str(w.message) for w in caught)
+
+
+def test_equal_constants_of_different_types_are_different():
+    factor = 2
+
+    def scaled(x):
+        return x * factor
+
+    captured = facula.compile(scaled, fullgraph=True)
+    x = facula.ones(2, dtype=facula.int64)
+    assert captured(x).dtype is facula.int64
+    factor = 2.0
+    assert captured(x).dtype is facula.float32
