@@ -6,7 +6,7 @@ from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
 from facula.ir.program import Value
 from facula.ops.contraction import conv_, conv_input_
 from facula.ops.movement import constant_pad
-from facula.ops.pool import tuple_of
+from facula.ops.pool import tuple_of, whole
 from facula.ops.registry import F, op
 
 NN = ("torch", "nn.functional")
@@ -29,7 +29,7 @@ def _check(name, input, weight, bias, rank, groups, channels_at):
             f"Input type ({input.dtype.name}) and weight type "
             f"({weight.dtype.name}) should be the same",
         )
-    if groups <= 0:
+    if whole(name, "groups", groups) <= 0:
         fail(ShapeError, name, "non-positive groups is not supported")
     out = weight.shape[0] if channels_at == 1 else weight.shape[1] * groups
     if bias is not None and (bias.ndim != 1 or not bias.shape[0] == out):

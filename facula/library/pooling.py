@@ -143,7 +143,7 @@ avg_pool1d, avg_pool2d, avg_pool3d = map(_define_avg_pool, (1, 2, 3))
 def _adaptive(name, rank, input, output_size, reduce):
     """Reduce each of ``output_size`` cells, as even as possible, one dimension after another."""
     _batch(name, input, rank)
-    out = tuple_of(name, "output_size", output_size, rank)
+    out = tuple_of(name, "output_size", output_size, rank, optional=True)
     if any(m is not None and m < 0 for m in out):
         fail(ShapeError, name, f"elements of output_size must be at least 0, got {list(out)}")
     for d in range(rank):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from operator import index
+
 from facula.base import dtypes as D
-from facula.base.errors import ShapeError, fail
-from facula.ir.dims import product, same
+from facula.base.errors import ArgumentTypeError, ShapeError, fail
+from facula.ir.dims import Dim, product, same
 from facula.ir.program import Value
 from facula.ops.movement import constant_pad, slice_, windows_
 from facula.ops.random import positions
@@ -12,20 +14,29 @@ from facula.ops.reduce import argmax_, max_, size_value
 from facula.ops.registry import F, Primitive, composite, op
 
 
-def tuple_of(name, what, value, rank):
-    """An int or a sequence as one value a spatial dimension."""
-    if isinstance(value, (tuple, list)):
-        if len(value) == 1:
-            value = tuple(value) * rank
-        if len(value) != rank:
-            fail(
-                ShapeError,
-                name,
-                f"expected {what} to be a single integer value or a list of "
-                f"{rank} values, but got {what}={list(value)}",
-            )
-        return tuple(value)
-    return (value,) * rank
+def whole(name, what, value):
+    """``value`` if it is a whole number, which may be a size that is a symbol."""
+    if isinstance(value, Dim) or type(value) is int:
+        return value
+    if not hasattr(value, "__index__"):
+        kind = type(value).__name__
+        fail(ArgumentTypeError, name, f"expected {what} to be an int or ints, got {kind}: {value}")
+    return index(value)
+
+
+def tuple_of(name, what, value, rank, optional=False):
+    """An int or a sequence as one value a spatial dimension; ``optional``: or None."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if len(values) == 1:
+        values = tuple(values) * rank
+    if len(values) != rank:
+        fail(
+            ShapeError,
+            name,
+            f"expected {what} to be a single integer value or a list of "
+            f"{rank} values, but got {what}={list(value)}",
+        )
+    return tuple(v if v is None and optional else whole(name, what, v) for v in values)
 
 
 class Pool:
