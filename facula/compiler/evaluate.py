@@ -34,6 +34,7 @@ class Scope:
         self.known: dict[int, L.Expr] = {}
         self._buffers: dict = {}
         self._sizes: dict = {}
+        self._numbers: dict = {}
         self._memo: list[dict] = [{}]
         self.checks: list = []  # status - 1 -> (node, dimension) that a failed check is about
         self.pending: set[int] = set()  # roots of this kernel that no earlier pass has stored
@@ -46,9 +47,8 @@ class Scope:
         """The buffer parameter of a place's memory, shifted to its offset."""
         key = (place.kind, place.number, place.offset, place.dtype)
         if key not in self._buffers:
-            name = f"{ {'input': 'x', 'output': 'y', 'temp': 't'}[place.kind] }{place.number}"
-            if not (isinstance(place.offset, int) and place.offset == 0):
-                name += f"o{len(self._buffers)}"
+            # Named by order, so that kernels alike but for where they read and write are one.
+            name = f"b{len(self._buffers)}"
             self._buffers[key] = self.k.buffer(name, place.dtype, access)
             self.bindings[name] = (
                 "memory",
@@ -73,11 +73,11 @@ class Scope:
 
     def number(self, i, dtype) -> L.Expr:
         """A Python number given at launch."""
-        name = f"a{i}"
-        if name not in self.bindings:
-            self._sizes[name] = self.k.scalar(name, D.float64 if dtype.kind == "f" else D.int64)
+        if i not in self._numbers:
+            name = f"a{len(self._numbers)}"
+            self._numbers[i] = self.k.scalar(name, D.float64 if dtype.kind == "f" else D.int64)
             self.bindings[name] = ("number", i)
-        var = self._sizes[name]
+        var = self._numbers[i]
         return var if dtype is var.dtype else L.cast(var, dtype)
 
     def scratch(self, name, dtype, elements, per_thread=False) -> L.Buffer:

@@ -11,6 +11,7 @@ import pickle
 import threading
 import weakref
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from facula import codegen
@@ -30,6 +31,7 @@ RELEASE_BYTES = 1 << 18
 
 _lock = threading.Lock()
 _addresses: dict[str, int] = {}
+_names: dict[str, str] = {}  # of kernels whose text is known, by its key
 _address_of_object: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 compiled_kernels = 0  # how many kernels this process has emitted, for tests and ``explain``
 
@@ -51,7 +53,10 @@ def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
     The text is kept in the disk cache, since to emit it again costs as much as all else that a
     new process does before its first result.
     """
-    key = None if config.VERIFY else _text_key(kernel)
+    return _named(kernel, None if config.VERIFY else _text_key(kernel))
+
+
+def _named(kernel, key):
     kept = key and cache.get(key)
     text = zlib.decompress(kept).decode() if kept else _emitted(kernel, key)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -79,16 +84,34 @@ def _emitted(kernel, key):
 
 def address_of(kernel: L.Kernel) -> int:
     """Machine code of a kernel; the same text is never compiled or linked twice."""
+    return _address_of_object.get(kernel) or addresses_of([kernel])[0]
+
+
+def addresses_of(kernels: list) -> list[int]:
+    """Machine code of several: LLVM compiles one while the text of the next is written."""
+    missing = list(dict.fromkeys(k for k in kernels if k not in _address_of_object))
+    if missing:
+        with _lock, ThreadPoolExecutor(1) as pool:
+            loads: dict = {}
+            names = [_load(k, pool, loads) for k in missing]
+            _addresses.update((name, load()[name]) for name, load in loads.items())
+            _address_of_object.update((k, _addresses[name]) for k, name in zip(missing, names))
+    return [_address_of_object[k] for k in kernels]
+
+
+def _load(kernel, pool, loads) -> str:
+    """The name of a kernel that is loaded or, from now on, being loaded."""
     global compiled_kernels
-    address = _address_of_object.get(kernel)
-    if address is None:
-        with _lock:
-            name, text = kernel_text(kernel)
-            if name not in _addresses:
-                compiled_kernels += 1
-                _addresses[name] = jit.load(text, [name])[name]
-            address = _address_of_object[kernel] = _addresses[name]
-    return address
+    key = None if config.VERIFY else _text_key(kernel)
+    name = _names.get(key)
+    if name is None:
+        name, text = _named(kernel, key)
+        if name not in _addresses and name not in loads:
+            compiled_kernels += 1
+            loads[name] = jit.begin(text, [name], pool.submit)
+        if key is not None:
+            _names[key] = name
+    return name
 
 
 def machine() -> Machine:
@@ -119,9 +142,6 @@ class Executable:
         self.compiled: Compiled = compile_program(program, layouts, self.into)
         self.name = program.name
         self.calls = self.compiled.calls
-        for call in self.calls:
-            if call.kernel is not None:
-                address_of(call.kernel)
         carrying = [i for i, lay in enumerate(self.layouts) if lay != "shape"]
         self.argument = {i: a for a, i in enumerate(carrying)}
         self.tensors = [i for i in carrying if not self.inputs[i][2]]
@@ -187,11 +207,12 @@ class Executable:
     def steps(self, values):
         """(form, row of its numbers) of each call, the most words, the bytes of workspace."""
         offsets, base = self._place_temps(self._temps(values)) if self._lifetimes else ((), 0)
-        found, shared, per_thread, block = [], base, 0, 0
+        found, new, shared, per_thread, block = [], [], base, 0, 0
         for call in self._prepared:
             form, sizes, more = call.choose(values, machine)
             if form.origins is None:
                 form.prepare(self._count, len(offsets))
+                new.append(form.kernel)
             row = values + offsets + more
             if form.scratch:
                 own, end, thread_end = form.place(values, sizes, base, 0)
@@ -199,6 +220,7 @@ class Executable:
                 row += own
             found.append((form, row))
             block = max(block, len(form.origins))
+        addresses_of(new)
         steps = [(form, (*row, per_thread) if form.per_thread else row) for form, row in found]
         return steps, block, (shared, per_thread)
 

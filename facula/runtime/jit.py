@@ -69,6 +69,26 @@ def load(text: str, names: Sequence[str], optimize: int = 0) -> dict[str, int]:
         return {n: known[n] for n in names}
 
 
+def begin(text: str, names: Sequence[str], submit: Callable) -> Callable[[], dict[str, int]]:
+    """Start to :func:`load`; the result finishes it and returns the addresses.
+
+    What has to be compiled is handed to ``submit``, of an executor.
+    """
+    key = cache.key(text, host.target(), 0)
+    if _loaded.get(key) or cache.get(key) is not None:
+        return lambda: load(text, names)
+    compiling = submit(compile_object, text)
+
+    def finish():
+        built = compiling.result()
+        with _lock:
+            _loaded[key] = _link(built, text, names)
+            cache.put(key, built)
+            return _loaded[key]
+
+    return finish
+
+
 def source(name: str, words: dict[str, object]) -> str:
     """The text of a file of this folder, with every ``$NAME`` replaced by ``words["NAME"]``."""
     text = pkgutil.get_data(__package__, name)

@@ -20,7 +20,7 @@ def test_a_softmax_is_one_kernel_that_reads_and_writes_once():
     assert e.bytes_moved == 2 * 8 * 100 * 4 and e.temporaries == [] and e.backward is None
     (group,) = e.groups
     assert [v.node.op.kind for v in group.roots] == ["reduce", "reduce", "pointwise"]
-    assert kernel.bindings["x0"] == "input 0" and kernel.bindings["y0"] == "output 0"
+    assert kernel.bindings["b0"] == "input 0" and kernel.bindings["b1"] == "output 0"
     assert "s0d1 = 100" in kernel.bindings.values()
     assert kernel.loops.startswith("kernel ") and "parallel" in kernel.loops
     assert f"@{kernel.name}(" in kernel.llvm
