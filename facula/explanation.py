@@ -21,6 +21,7 @@ from facula.ir import dims, print_loops
 from facula.ir import loops as L
 from facula.ir.evaluate_loops import evaluate
 from facula.ops.movement import contiguous_strides
+from facula.profiler.costs import costs_of, nodes_of
 from facula.runtime import jit
 
 
@@ -125,16 +126,14 @@ class Kernel:
         name: as in LLVM text and in profiles.
         loops: its text in the Loops language.
         bindings: per parameter what it is given, as text.
-        reads, writes: bytes, each memory counted once.
+        cost: bytes moved and operations done, as profilers count them.
         group: number of the fused group that it computes; None for a copy at the end.
     """
 
-    def __init__(self, call, kernel, values, stages):
-        self.group, self._kernel = call.group, kernel
+    def __init__(self, call, cost, kernel, values, stages):
+        self.group, self.cost, self._kernel = call.group, cost, kernel
         self.loops = print_loops.text(kernel)
         self.bindings = {p.name: _binding(p, call, values, stages) for p in kernel.params}
-        self.reads = sum(stages.nbytes(*m) for m in call.reads)
-        self.writes = sum(stages.nbytes(*m) for m in call.writes)
 
     @cached_property
     def _text(self):
@@ -156,14 +155,15 @@ class Kernel:
 
     @property
     def bytes_moved(self) -> int:
-        return self.reads + self.writes
+        return self.cost.bytes
 
     def __str__(self):
         head, *body = (
             line if len(line) <= WIDTH else line[:WIDTH] + " ..."
             for line in self.loops.splitlines()
         )
-        moved = f"  reads {self.reads:,} bytes, writes {self.writes:,}"
+        cost = self.cost
+        moved = f"  reads {cost.reads:,} bytes, writes {cost.writes:,}; {cost.flops:,} operations"
         bound = (f"  {name} = {what}" for name, what in self.bindings.items())
         return "\n".join([head, moved, *bound, *body])
 
@@ -194,15 +194,7 @@ class Group:
     def __init__(self, number, group, order):
         self.number, self.opaque = number, group.opaque is not None
         self.roots = list(group.roots)
-        found, todo = set(), [v.node for v in group.roots]
-        while todo:
-            node = todo.pop()
-            if node is None or node in found:
-                continue
-            found.add(node)
-            if not self.opaque:
-                todo += [v.node for v in node.inputs if id(v) not in group.reads]
-        self.nodes = sorted(found, key=order.__getitem__)
+        self.nodes = sorted(nodes_of(group), key=order.__getitem__)
 
     def __str__(self):
         kind = "written by hand" if self.opaque else "fused"
@@ -223,7 +215,6 @@ class Stages:
     def __init__(self, program, into, layouts, strides, symbols):
         self.program, self.sizes = program, engine.all_sizes(symbols, strides)
         self.optimized, self.groups, self.kernels, self.temporaries = program, [], [], []
-        self._strides = strides
         if not program.outputs:
             return
         executable = engine.Executable(program, layouts, into)
@@ -235,21 +226,11 @@ class Stages:
             (dtype, dtype.itemsize * dims.evaluate(count, self.sizes))
             for dtype, count in compiled.temps
         ]
+        costs = costs_of([(executable, self.sizes)])
         self.kernels = [
-            Kernel(call, *executable.chosen(call, self.sizes), self) for call in compiled.calls
+            Kernel(call, cost, *executable.chosen(call, self.sizes), self)
+            for call, cost in zip(compiled.calls, costs)
         ]
-
-    def nbytes(self, kind, number) -> int:
-        """The bytes of a memory that a kernel names; elements of stride 0 are one element."""
-        if kind == "temp":
-            return self.temporaries[number][1]
-        v = (self.program.inputs if kind == "input" else self.program.outputs)[number]
-        count = v.dtype.itemsize
-        strides = self._strides[number] if kind == "input" else None
-        for d, n in enumerate(v.shape):
-            if strides is None or strides[d] != 0:
-                count *= dims.evaluate(n, self.sizes)
-        return count
 
     @property
     def bytes_moved(self) -> int:

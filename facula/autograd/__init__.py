@@ -3,6 +3,8 @@
 (Derivatives of Programs are made in ``facula.derivatives``; the tape is ``facula.eager.tape``.)
 """
 
+import importlib
+
 from facula.autograd import functional, graph
 from facula.autograd.function import Function
 from facula.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
@@ -15,6 +17,13 @@ from facula.eager.grad_mode import (
 )
 from facula.eager.tensor import Tensor
 from facula.tensor.autograd_api import backward, grad
+
+
+def __getattr__(name):
+    if name == "profiler":  # there without an import of its own, and loaded by nobody else
+        return importlib.import_module("facula.autograd.profiler")
+    raise AttributeError(f"module 'facula.autograd' has no attribute {name!r}")
+
 
 #: The former name of a tensor that is differentiated.
 Variable = Tensor

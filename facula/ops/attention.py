@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import DtypeError, ShapeError, fail
+from facula.ir import dims
 from facula.ops import random as R
 from facula.ops.movement import permute_
 from facula.ops.promote import expand_to, to
@@ -66,6 +67,11 @@ def need_groups(q, k, v) -> None:
     """
     if k.shape[2] == 0 or not q.shape[2] % k.shape[2] == 0:
         _misfit(q, k, v)
+
+
+def _flops(q, k, sizes):
+    """Of products that sum over, or give, so many numbers for each weight."""
+    return 2 * dims.product((*weights_shape(q, k), sizes))
 
 
 def _same(a, b):
@@ -249,7 +255,8 @@ def _draws(node):
 #: with dropout p (float32), seed and offset. Gives ``[b, l, h, v]``, and ``[b, h, l]``: of each row
 #: the logarithm of the sum of exponentials (infinite if it attends to nothing; the result is 0).
 attention_ = Primitive(
-    "attention", "opaque", _infer, _meaning, _gradient, body=_body, draws=_draws
+    "attention", "opaque", _infer, _meaning, _gradient, body=_body, draws=_draws,
+    flops=lambda y, q, k, v, *rest, **p: _flops(q, k, q.shape[3] + v.shape[3]),
 )  # fmt: skip
 #: The cotangents of q, k and v from that of the result, the results, and all operands.
 attention_gradient_ = Primitive(
@@ -258,4 +265,5 @@ attention_gradient_ = Primitive(
     lambda g, y, lse, q, k, v, *rest, **params: [(x.dtype, x.shape) for x in (q, k, v)],
     _gradient_meaning,
     _second_gradient,
+    flops=lambda dq, g, y, lse, q, k, v, *rest, **p: _flops(q, k, 3 * q.shape[3] + 2 * v.shape[3]),
 )

@@ -40,6 +40,7 @@ matmul_ = Primitive(
     _matmul_infer,
     lambda np, a, b: np.matmul(a, b),
     lambda g, y, a, b: (matmul_(g, swapped(b)), matmul_(swapped(a), g)),
+    flops=lambda y, a, b: 2 * sizes.product((*y.shape, a.shape[-1])),
 )
 
 
@@ -225,6 +226,11 @@ def _conv_weight_meaning(np, x, g, *, kernel, stride, padding, dilation, groups)
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
 
 
+def _conv_flops(y, w):
+    """Of a direct convolution with result y and weight w, whatever the algorithm."""
+    return 2 * sizes.product((*y.shape, *w.shape[1:]))
+
+
 def _at(p):
     return {k: p[k] for k in ("stride", "padding", "dilation", "groups")}
 
@@ -239,6 +245,7 @@ conv_ = Primitive(
         conv_input_(g, w, spatial=tuple(x.shape[2:]), **_at(p)),
         conv_weight_(x, g, kernel=tuple(w.shape[2:]), **_at(p)),
     ),
+    flops=lambda y, x, w, **p: _conv_flops(y, w),
 )
 
 
@@ -266,6 +273,7 @@ conv_input_ = Primitive(
     _conv_input_infer,
     _conv_input_meaning,
     _conv_input_gradient,
+    flops=lambda y, g, w, **p: _conv_flops(g, w),
 )
 #: The transpose of ``conv`` in w: x, g [n, o, *out] -> [o, c / groups, *kernel].
 conv_weight_ = Primitive(
@@ -277,4 +285,5 @@ conv_weight_ = Primitive(
         conv_input_(g, gw, spatial=tuple(x.shape[2:]), **_at(p)),
         conv_(x, gw, **_at(p)),
     ),
+    flops=lambda y, x, g, **p: _conv_flops(g, y),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import AutogradError, DtypeError, ShapeError, fail
+from facula.ir import dims
 from facula.ir import program as P
 from facula.ir.program import Program
 from facula.ops.contraction import swapped
@@ -217,11 +218,25 @@ def _gradient_pulled(pull, g, y, *operands, **how):
     return pull(lambda *xs: _gradient_in_steps(pull, *xs, **how), operands, g)
 
 
+def _flops(gates, h):
+    """Of the products of the states with the weights."""
+    return 2 * dims.product((*gates.shape, h))
+
+
 #: p [t, n, gates * h], or [n, t, ...] with ``batch_first``, or [rows of all steps, ...] with sizes
 #: [t]; w [gates * h, h], bias [gates * h], initial states [n, h] -> hidden states like p, final
 #: states; then, for backward, what the cell keeps and the states that the steps began with.
-recurrence_ = Primitive("recurrence", "opaque", _infer, _meaning, _gradient,
-                        pulled=_pulled, spare=True, refusal=_REFUSAL)  # fmt: skip
+recurrence_ = Primitive(
+    "recurrence",
+    "opaque",
+    _infer,
+    _meaning,
+    _gradient,
+    pulled=_pulled,
+    spare=True,
+    refusal=_REFUSAL,
+    flops=lambda y, p, w, *rest, **how: _flops(p, w.shape[1]),
+)
 
 
 def _gradient_infer(gy, *rest, cell, reverse, batch_first):
@@ -235,5 +250,12 @@ def _gradient_infer(gy, *rest, cell, reverse, batch_first):
 
 #: Cotangents of hidden and of final states, kept, states steps began with, w and sizes, -> those of
 #: p and of the initial states, then, unless they are p's, those of the gates of the state.
-recurrence_gradient_ = Primitive("recurrence_gradient", "opaque", _gradient_infer, None,
-                                 pulled=_gradient_pulled, refusal=_REFUSAL)  # fmt: skip
+recurrence_gradient_ = Primitive(
+    "recurrence_gradient",
+    "opaque",
+    _gradient_infer,
+    None,
+    pulled=_gradient_pulled,
+    refusal=_REFUSAL,
+    flops=lambda y, gy, *rest, **how: _flops(y, gy.shape[-1]),
+)

@@ -42,7 +42,8 @@ class Primitive:
         emit: pointwise only, ``(*exprs, **params) -> loops expression`` of one element.
         view: movement only, ``(shape, strides, **params) -> (shape, strides, offset)`` of the
             same memory, or None where that is impossible.
-        info: whatever the lowering of that kind needs (the reduction's operator, ...).
+        info: whatever the lowering of that kind needs (the reduction's operator, ...); opaque ones
+            say with ``flops(y, *inputs, **params)`` how many operations they are, if any.
     """
 
     def __init__(self, name, kind, infer, meaning, gradient=None, emit=None, view=None, **info):

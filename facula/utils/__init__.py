@@ -5,6 +5,6 @@ import importlib
 
 def __getattr__(name):
     # As with PyTorch, these are there without an import of their own.
-    if name in ("checkpoint", "data"):
+    if name in ("benchmark", "checkpoint", "data"):
         return importlib.import_module(f"facula.utils.{name}")
     raise AttributeError(f"module 'facula.utils' has no attribute {name!r}")

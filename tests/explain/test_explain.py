@@ -16,7 +16,7 @@ from facula.ir.program import verify
 def test_a_softmax_is_one_kernel_that_reads_and_writes_once():
     e = facula.explain(facula.softmax, facula.randn(8, 100), dim=-1)
     (kernel,) = e.kernels
-    assert kernel.reads == kernel.writes == 8 * 100 * 4
+    assert kernel.cost.reads == kernel.cost.writes == 8 * 100 * 4
     assert e.bytes_moved == 2 * 8 * 100 * 4 and e.temporaries == [] and e.backward is None
     (group,) = e.groups
     assert [v.node.op.kind for v in group.roots] == ["reduce", "reduce", "pointwise"]
@@ -58,8 +58,8 @@ def test_a_module_with_parameters_has_a_backward():
 
 def test_strided_and_broadcast_inputs_count_what_lies_in_memory():
     x = facula.randn(4, 6)
-    assert facula.explain(facula.exp, x.t()).kernels[0].reads == 96
-    assert facula.explain(facula.exp, x[:1].expand(9, 6)).kernels[0].reads == 24
+    assert facula.explain(facula.exp, x.t()).kernels[0].cost.reads == 96
+    assert facula.explain(facula.exp, x[:1].expand(9, 6)).kernels[0].cost.reads == 24
 
 
 def test_numbers_random_streams_and_changes_in_place():
