@@ -60,6 +60,9 @@ class Group:
         """Whether ``v`` has an element for each of the full shape (or else of the kept one)."""
         return same_shape(v.shape, self.full) and (v.node is None or v.node.op.kind != "reduce")
 
+    def reductions(self):
+        return [r for r in self.roots if r.node.op.kind == "reduce"]
+
     def map_of(self, v) -> tuple:
         """The index map of a value of the full shape, or (sizes of 1 aside) of the kept one."""
         if self.holds_all(v):
@@ -88,7 +91,21 @@ class Fusion:
             for v in node.outputs:
                 if id(v) in self.roots and node.op.kind != "opaque":
                     self._place(v)
+        self.sort()
+
+    def sort(self):
+        """Put the groups in an order of execution."""
         self.groups = _ordered(self.groups)
+
+    def order(self, groups, last) -> bool:
+        """Let ``last`` be executed after ``groups``; False if one of them needs it."""
+        if any(last in group.after for group in groups):
+            return False
+        last.after |= {g for group in groups for g in (group, *group.after)}
+        for other in self.groups:
+            if last in other.after:
+                other.after |= last.after
+        return True
 
     # Roots
 

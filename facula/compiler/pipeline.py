@@ -59,20 +59,24 @@ class _Lowering:
                     self.copies.append((root, temp, place))
                     place = temp
             self.places[id(root)] = place
+        self.fusion.sort()
 
     def _safe(self, root, source):
-        """Whether writing ``root`` over the input ``source`` disturbs no read of it."""
+        """Whether ``root`` can be written over the input ``source``, other readers first."""
         group = self.fusion.group_of[id(root)]
-        if group.opaque is not None or group.reduced is not None:
+        if group.opaque is not None or any(r is root for r in group.reductions()):
             return False
-        readers = [g for g in self.fusion.groups if id(source) in g.reads]
-        if any(g is not group for g in readers):
-            return False
+        # Of a kernel that reduces, what is written after its only pass and read there alone.
+        after = [] if group.reduced is None else group.reductions()
         for other in group.roots:
+            early = group.reduced is not None and (group.holds_all(other) or other in after)
             for v, index_map in self.fusion.reads_of(other, group):
-                if v is source and not self.fusion.aligned(group, v, index_map):
+                if v is source and (early or not self.fusion.aligned(group, v, index_map)):
                     return False
-        return True
+                if other in after and self.fusion.group_of.get(id(v)) is group:
+                    return False
+        readers = [g for g in self.fusion.groups if id(source) in g.reads and g is not group]
+        return self.fusion.order(readers, group)
 
     def _temp(self, v):
         return self._between(v.dtype, v.shape)

@@ -223,11 +223,14 @@ class Schedule:
 
     def _store_full(self, level, final):
         """Store the full roots that are complete once ``level`` reductions are."""
-        for root in self._full_roots():
-            due = self.levels[id(root)]
-            if due == level or final and due > level:
-                value = self.scope.element(root, self.index)
-                self.scope.store(self.places[id(root)], self.index, value)
+        levels = self.levels
+        roots = [
+            r for r in self._full_roots()
+            if levels[id(r)] == level or final and levels[id(r)] > level
+        ]  # fmt: skip
+        # All are computed first: storing one may overwrite what another reads.
+        for root, value in [(r, self.scope.element(r, self.index)) for r in roots]:
+            self.scope.store(self.places[id(root)], self.index, value)
 
     def _finish(self, level, locals_):
         """After a pass: reduced values become known, kept roots are computed, both stored."""
@@ -237,13 +240,14 @@ class Schedule:
             self.scope.known[id(root)] = value
             if id(root) in self.places:
                 self.scope.store(self.places[id(root)], self._index_of(root), value)
-        for root in self._kept_roots():
-            # Those that wait for no reduction of this group are computed after the first pass.
-            if max(self.levels[id(root)], 1) == level:
-                value = self.scope.element(root, self._index_of(root))
-                self.scope.known[id(root)] = value
-                if id(root) in self.places:
-                    self.scope.store(self.places[id(root)], self._index_of(root), value)
+        # Those that wait for no reduction of this group are computed after the first pass.
+        kept = [r for r in self._kept_roots() if max(self.levels[id(r)], 1) == level]
+        for root in kept:
+            self.scope.known[id(root)] = self.scope.element(root, self._index_of(root))
+        for root in kept:
+            if id(root) in self.places:
+                value = self.scope.known[id(root)]
+                self.scope.store(self.places[id(root)], self._index_of(root), value)
         self._compute_constant_values(level)
 
     def _compute_constant_values(self, level):
