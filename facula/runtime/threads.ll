@@ -108,7 +108,7 @@ spin:
 pause:
   $PAUSE
   %turn1 = add i64 %turn, 1
-  %again = icmp ult i64 %turn1, $SPINS
+  %again = icmp ult i64 %turn1, $IDLE_SPINS
   br i1 %again, label %spin, label %rest
 rest:
   %s = atomicrmw add ptr @pool_sleepers, i64 1 seq_cst

@@ -9,7 +9,7 @@ One submission runs at a time. A second one, from another Python thread or from 
 runs all its chunks on its own caller, under the number of the thread that calls.
 
 Workers are created by the first submission that can use them (plain threads of the system that
-know nothing of Python and block all signals), spin for some 30 µs after work, then sleep in a
+know nothing of Python and block all signals), spin for some 200 µs after work, then sleep in a
 futex. After a fork, the child starts its own when it needs them. They end with the process.
 """
 
@@ -44,6 +44,9 @@ _PAUSES["arm64"] = _PAUSES["aarch64"]
 _FUTEX = {"x86_64": 202, "aarch64": 98}
 #: Rounds of spinning, for about 30 µs: a pause takes some 40 to 140 cycles on x86, fewer on ARM.
 _SPINS = {"x86_64": 800, "aarch64": 8000, "arm64": 8000}
+#: How many times that an idle worker spins: longer than Python takes between two kernels of a
+#: training step, as waking up takes longer than most kernels do.
+_IDLE = 6
 
 
 def _text() -> str:
@@ -68,6 +71,7 @@ def _text() -> str:
         "SLEEP": sleep,
         "WAKE": wake,
         "SPINS": _SPINS.get(arch, 2000),
+        "IDLE_SPINS": _IDLE * _SPINS.get(arch, 2000),
         "STACK_BYTES": _STACK_BYTES,
         "SIG_SETMASK": int(signal.SIG_SETMASK),
         "MAX_THREADS": MAX_THREADS,
