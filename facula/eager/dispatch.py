@@ -134,8 +134,8 @@ def static_key(x):
     if kind is float:
         # Zeros of both signs are equal, and a NaN is not: their text tells them apart.
         return (float, x) if x and x == x else (float, repr(x))
-    if isinstance(x, (list, tuple)):
-        return tuple(map(static_key, x))
+    if kind is tuple or kind is list or isinstance(x, (list, tuple)):
+        return tuple(x) if PLAIN.issuperset(map(type, x)) else tuple(map(static_key, x))
     if isinstance(x, Tensor):
         return ("item", static_key(x.item()))
     if isinstance(x, dict):

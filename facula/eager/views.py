@@ -118,24 +118,43 @@ class View:
         self.offset, self.chain, self.title = offset, chain, title
         self.share = share()
 
-    def __call__(self, x, node=None, number=None) -> Tensor:
-        """The view of ``x``; with a ``node``, as its result of that number."""
-        recording = mode.grad is not False
-        new = self.recorded if recording else self.plain
-        y = self.share(x, new, self.offset)
-        base = x._base
-        if base is None:
-            base = x
-        y._base, y._view = base, (x._view, self.chain)
-        if recording and new.dtype.kind == "f":
-            if node is not None:
-                y._grad_fn, y._output_nr = node, number
-            elif new.requires_grad:
-                y._grad_fn = node = ViewNode()
-                node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
-                node.order, node.hooks = next_order(), None
-                node.chain, node.title = self.chain, self.title
-            _follow(y._base, y)
+    def __call__(self, x) -> Tensor:
+        """The view of ``x``."""
+        return self.plan()(x)
+
+    def plan(self):
+        """The same as a function, which is the quickest to call."""
+        share, plain, recorded, offset = self.share, self.plain, self.recorded, self.offset
+        chain, title, floats = self.chain, self.title, plain.dtype.kind == "f"
+
+        def view(x, *numbers):
+            recording = mode.grad is not False
+            y = share(x, recorded if recording else plain, offset)
+            base = x._base
+            if base is None:
+                base = x
+            y._base, y._view = base, (x._view, chain)
+            if recording and floats:
+                if recorded.requires_grad:
+                    y._grad_fn = node = ViewNode()
+                    node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
+                    node.order, node.hooks, node.chain, node.title = (
+                        next_order(),
+                        None,
+                        chain,
+                        title,
+                    )
+                _follow(base, y)
+            return y
+
+        return view
+
+    def part(self, x, node, number) -> Tensor:
+        """The view of ``x`` as the result of that number of a node."""
+        y = self.share(x, self.recorded, self.offset)
+        y._base, y._view = x if x._base is None else x._base, (x._view, self.chain)
+        y._grad_fn, y._output_nr = node, number or None
+        _follow(y._base, y)
         return y
 
 
@@ -216,7 +235,7 @@ class Recipe:
         views = [_view(own, chain, self.title, symbols) for chain in self.chains]
         if self.container is None:
             (only,) = views
-            return lambda x, *numbers: only(x)
+            return only.plan() if type(only) is View else lambda x, *numbers: only(x)
         return _several(views, self.container, own)
 
     def _symbols(self, metas, ints):
@@ -277,20 +296,21 @@ def _symbolic(x, count):
 
 def _several(views, cls, own):
     """The plan of a view op with these results."""
+    plans = [view.plan() if type(view) is View else view for view in views]
     if hasattr(cls, "_fields"):
-        return lambda x, *numbers: cls(*[view(x) for view in views])
+        return lambda x, *numbers: cls(*[plan(x) for plan in plans])
     wanted = own.requires_grad and own.dtype.kind == "f" and len(views) > 1
     if not wanted or not _are_parts(views, own):
-        return lambda x, *numbers: cls([view(x) for view in views])
+        return lambda x, *numbers: cls([plan(x) for plan in plans])
 
     def parts(x, *numbers):
         if mode.grad is False:
-            return cls([view(x) for view in views])
+            return cls([plan(x) for plan in plans])
         node = PartsNode()
         node.edges, node.saved, node.versions = (x._grad_fn or x, x._output_nr), (), ()
         node.order, node.hooks = next_order(), None
         node.views, node.own, node.outputs = views, own, len(views)
-        return cls([view(x, node, number or None) for number, view in enumerate(views)])
+        return cls([view.part(x, node, number) for number, view in enumerate(views)])
 
     return parts
 

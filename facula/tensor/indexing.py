@@ -22,7 +22,7 @@ from facula.tensor.functions import function_of
 from facula.tensor.positions import nonzero_tuple, true_positions
 from facula.tensor.slices import Steps, view_of
 
-#: (meta, subscript) -> View.
+#: (meta, subscript) -> the plan of a View.
 _known = table()
 _MAX_KNOWN = 20_000
 #: Beyond so many rows each subscript of a loop over them would be one more to remember.
@@ -124,7 +124,7 @@ def _recipe(self, index):
     s.resolve()
     recipe = _Recipe()
     basic = [slice(None) if isinstance(i, Tensor) else i for i in index]
-    recipe.view = None if s.view is self else view_of(self._meta, basic)
+    recipe.view = None if s.view is self else view_of(self._meta, basic).plan()
     recipe.places = [k for k, i in enumerate(index) if isinstance(i, Tensor)]
     recipe.dims = s.dims
     order = s.order()
@@ -177,7 +177,7 @@ def _first(self, key, index):
         return _basic(self, index if type(index) is tuple else (index,))
     if type(index) is int and self._meta.ndim and self._meta.shape[0] > _MAX_ROWS:
         return _row(self, index)
-    view = view_of(self._meta, index if type(index) is tuple else (index,))
+    view = view_of(self._meta, index if type(index) is tuple else (index,)).plan()
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
     try:

@@ -56,16 +56,18 @@ _global_forward_hooks_always_called = OrderedDict()
 _global_forward_hooks_with_kwargs = OrderedDict()
 _global_backward_pre_hooks = OrderedDict()
 _global_backward_hooks = OrderedDict()
+#: The ids of all hooks of all modules: what a call asks whether there are any.
+ANY_MODULE = OrderedDict()
 
 
 def register_module_forward_pre_hook(hook):
     """Run ``hook(module, args)`` before every module's ``forward``; returns a removable handle."""
-    return _register(_global_forward_pre_hooks, hook)
+    return _register(_global_forward_pre_hooks, hook, marks=(ANY_MODULE,))
 
 
 def register_module_forward_hook(hook, *, with_kwargs=False, always_call=False):
     """Run ``hook(module, args, output)`` after every module's ``forward``."""
-    marks = []
+    marks = [ANY_MODULE]
     if with_kwargs:
         marks.append(_global_forward_hooks_with_kwargs)
     if always_call:
@@ -75,12 +77,12 @@ def register_module_forward_hook(hook, *, with_kwargs=False, always_call=False):
 
 def register_module_full_backward_pre_hook(hook):
     """Run ``hook(module, grad_output)`` before every module's backward."""
-    return _register(_global_backward_pre_hooks, hook)
+    return _register(_global_backward_pre_hooks, hook, marks=(ANY_MODULE,))
 
 
 def register_module_full_backward_hook(hook):
     """Run ``hook(module, grad_input, grad_output)`` after every module's backward."""
-    return _register(_global_backward_hooks, hook)
+    return _register(_global_backward_hooks, hook, marks=(ANY_MODULE,))
 
 
 class _Boundary(Function):

@@ -9,7 +9,7 @@ from facula.base.changes import Watched, count
 from facula.base.device import device
 from facula.base.dtypes import dtype
 from facula.nn.modules import _hooks
-from facula.nn.modules._hooks import HookMethods
+from facula.nn.modules._hooks import ANY_MODULE, HookMethods
 from facula.nn.modules._state import StateMethods
 from facula.nn.parameter import Buffer, Parameter
 from facula.tensor import (
@@ -70,10 +70,7 @@ class Module(HookMethods, StateMethods):
             or self._forward_pre_hooks
             or self._backward_hooks
             or self._backward_pre_hooks
-            or _hooks._global_forward_hooks
-            or _hooks._global_forward_pre_hooks
-            or _hooks._global_backward_hooks
-            or _hooks._global_backward_pre_hooks
+            or ANY_MODULE
         ):
             return _hooks._call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
@@ -145,11 +142,15 @@ class Module(HookMethods, StateMethods):
     # Attributes
 
     def __getattr__(self, name):
+        # Every parameter and child that a ``forward`` names passes here: the commonest first.
         own = self.__dict__
-        for registry in _REGISTRIES:
-            entries = own.get(registry)
-            if entries is not None and name in entries:
-                return entries[name]
+        if "_parameters" in own:
+            if name in (found := own["_parameters"]):
+                return found[name]
+            if name in (found := own["_modules"]):
+                return found[name]
+            if name in (found := own["_buffers"]):
+                return found[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name, value):
