@@ -175,18 +175,38 @@ look:
   %list = getelementptr ptr, ptr @storage_lists, i64 %class
   %first = load ptr, ptr %list
   %empty = icmp eq ptr %first, null
-  br i1 %empty, label %make, label %take
+  br i1 %empty, label %search, label %take
+search:
+  ; A larger block that is free is better than a new one, if it is worth it and not much larger.
+  %worth = icmp uge i64 %nbytes, $BORROWED_BYTES
+  %reach = select i1 %worth, i64 $REACH, i64 0
+  %furthest = add i64 %class, %reach
+  br label %step
+step:
+  %tried = phi i64 [ %class, %search ], [ %larger, %larger_list ]
+  %further = icmp ult i64 %tried, %furthest
+  br i1 %further, label %larger_list, label %make
+larger_list:
+  %larger = add i64 %tried, 1
+  %other_list = getelementptr ptr, ptr @storage_lists, i64 %larger
+  %other = load ptr, ptr %other_list
+  %none = icmp eq ptr %other, null
+  br i1 %none, label %step, label %take
 take:
-  %next_at = getelementptr %Storage, ptr %first, i32 0, i32 4
+  %taken = phi ptr [ %first, %look ], [ %other, %larger_list ]
+  %taken_list = phi ptr [ %list, %look ], [ %other_list, %larger_list ]
+  %taken_class = phi i64 [ %class, %look ], [ %larger, %larger_list ]
+  %next_at = getelementptr %Storage, ptr %taken, i32 0, i32 4
   %next = load ptr, ptr %next_at
-  store ptr %next, ptr %list
+  store ptr %next, ptr %taken_list
   br label %fill
 make:
   %made = call ptr @fresh(i64 %class)
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %refused, label %fill
 fill:
-  %block = phi ptr [ %first, %take ], [ %made, %make ]
+  %block = phi ptr [ %taken, %take ], [ %made, %make ]
+  %own_class = phi i64 [ %taken_class, %take ], [ %class, %make ]
   %data = getelementptr i8, ptr %block, i64 64
   %data_at = getelementptr %Storage, ptr %block, i32 0, i32 1
   store ptr %data, ptr %data_at
@@ -197,10 +217,10 @@ fill:
   %owner_at = getelementptr %Storage, ptr %block, i32 0, i32 4
   store ptr null, ptr %owner_at
   %class_at = getelementptr %Storage, ptr %block, i32 0, i32 5
-  store i64 %class, ptr %class_at
+  store i64 %own_class, ptr %class_at
   %weak_at = getelementptr %Storage, ptr %block, i32 0, i32 6
   store ptr null, ptr %weak_at
-  %bytes = call i64 @class_bytes(i64 %class)
+  %bytes = call i64 @class_bytes(i64 %own_class)
   call void @count(i64 0, i64 %bytes)
   call void @count(i64 2, i64 1)
   %type = load ptr, ptr @storage_type

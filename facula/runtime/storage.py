@@ -6,9 +6,10 @@ size class and the next allocation of that class takes it from there, in a few n
 without page faults (a fresh 4 MB block costs 40 times a recycled one).
 
 Size classes are the multiples of 64 up to 1 KB and eight steps a doubling above, so a block is at
-most 12.5 % larger than asked for. When the free lists would hold more than
-:func:`set_cache_limit` says, they are all emptied into the system first: what a program uses again
-and again fills them anew, what it used once is gone.
+most 12.5 % larger than asked for. Where a class has no free block, a larger one may be taken, so
+that sizes which change from call to call do not each need memory of their own. When the free lists
+would hold more than :func:`set_cache_limit` says, they are all emptied into the system first: what
+a program uses again and again fills them anew, what it used once is gone.
 
 Allocation and release happen under the GIL, which guards the lists.
 """
@@ -26,6 +27,9 @@ MAX_BYTES = 1 << 46
 #: Blocks from here on are aligned for, and ask for, huge pages: far fewer page faults.
 _HUGE = 4 << 20
 _HUGE_PAGE = 2 << 20
+#: From this size on a request is served, before the system is asked, from the free blocks of the
+#: next so many classes: up to half as large again.
+_BORROWED, _REACH = 64 << 10, 4
 
 # The counters' places in the native table.
 _GROUPS = ("allocated_bytes", "reserved_bytes", "allocation", "segment")
@@ -43,6 +47,8 @@ def _text() -> str:
         "MAX_BYTES": MAX_BYTES,
         "HUGE_BYTES": _HUGE,
         "HUGE_PAGE": _HUGE_PAGE,
+        "BORROWED_BYTES": _BORROWED,
+        "REACH": _REACH,
         "RETRIES": _RETRIES,
         "OOMS": _OOMS,
         "LIMIT": _LIMIT,

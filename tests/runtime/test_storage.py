@@ -135,3 +135,20 @@ def test_no_leak():
         storage.allocate(512)
     assert current("segment") == blocks
     assert abs(sys.getrefcount(storage.storage_type()) - references) < 100
+
+
+def test_a_larger_block_is_taken_where_there_is_none_of_the_size():
+    storage.empty_cache()
+    large = storage.allocate(1_000_000)
+    at = large.ptr
+    del large
+    smaller = storage.allocate(800_000)
+    assert smaller.ptr == at and smaller.nbytes == 800_000
+    other = storage.allocate(800_000)
+    assert other.ptr != at
+    del smaller
+    again = storage.allocate(1_000_000)
+    assert again.ptr == at  # The block went back to the list of its own size.
+    del again, other
+    small = storage.allocate(400_000)
+    assert small.ptr != at  # More than half would lie idle.
