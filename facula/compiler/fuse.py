@@ -8,6 +8,7 @@ memory per level of reduction. Nodes of kind "opaque" form groups of their own.
 
 from __future__ import annotations
 
+from facula.compiler.epilogue import attach
 from facula.compiler.simplify import same_shape
 from facula.compiler.views import (
     ZERO,
@@ -51,6 +52,7 @@ class Group:
         self.roots: list = []
         self.reads: dict = {}  # id -> value: roots of other groups, and inputs
         self.after: set = set()  # groups this one depends on, transitively
+        self.epilogue = None  # the group that a product computes at its last store
 
     @property
     def kept(self):
@@ -76,9 +78,10 @@ class Fusion:
 
     Args:
         places: where the inputs lie, by id of the value.
+        inplace: ids of the values that are written over inputs.
     """
 
-    def __init__(self, program, places):
+    def __init__(self, program, places, inplace=()):
         self.program, self.places = program, places
         self.groups: list[Group] = []
         self.group_of: dict[int, Group] = {}
@@ -91,6 +94,7 @@ class Fusion:
             for v in node.outputs:
                 if id(v) in self.roots and node.op.kind != "opaque":
                     self._place(v)
+        attach(self, inplace)
         self.sort()
 
     def sort(self):

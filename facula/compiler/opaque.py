@@ -63,8 +63,26 @@ _matmul_kernel = functools.lru_cache(maxsize=None)(matmul.build)
 
 
 def _matmul(node, operands, results, temp):
+    return [_product(node, operands, results[0], _matmul_kernel)]
+
+
+def product(node, places, epilogue, name):
+    """The kernel call of a matrix product with an epilogue."""
+    operands = [resolve(v, places) for v in node.inputs]
+
+    @functools.cache
+    def kernel_of(form):
+        return matmul.build(form, epilogue, epilogue.target.dtype, name)
+
+    call = _product(node, operands, epilogue.target, kernel_of)
+    call.bindings.update(epilogue.bindings)
+    call.reads |= epilogue.reads
+    call.writes |= epilogue.writes
+    return call
+
+
+def _product(node, operands, c, kernel_of):
     a, b = operands
-    (c,) = results
     *batch, m, k = node.inputs[0].shape
     n = node.inputs[1].shape[-1]
     inner, steps = (batch[1], [p.strides[1] for p in (a, b, c)]) if len(batch) > 1 else (1, [0] * 3)
@@ -84,9 +102,9 @@ def _matmul(node, operands, results, temp):
             (values["brs"], values["bcs"]),
             **machine._asdict(),
         )
-        return _matmul_kernel(form), {"row_cut": row_cut, "column_cut": column_cut}
+        return kernel_of(form), {"row_cut": row_cut, "column_cut": column_cut}
 
-    return [C.selected(select, bindings, (a, b), (c,))]
+    return C.selected(select, bindings, (a, b), (c,))
 
 
 # Convolutions -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from facula.base import config
 from facula.compiler import opaque
 from facula.compiler.calls import Compiled, call
+from facula.compiler.epilogue import Epilogue
 from facula.compiler.expand import expand
 from facula.compiler.fuse import Fusion
 from facula.compiler.outputs import own_outputs
@@ -39,7 +40,9 @@ class _Lowering:
             for i, v in enumerate(program.inputs)
             if layouts[i] is not None and layouts[i] != "shape"
         }
-        self.fusion = Fusion(program, self.places)
+        written = [v for v, target in zip(program.outputs, into) if target is not None]
+        inplace = {id(r) for v in written for r in (v, below_reshapes(v))}
+        self.fusion = Fusion(program, self.places, inplace)
         self.copies: list = []
         self._place_outputs()
         self._place_temps()
@@ -93,6 +96,8 @@ class _Lowering:
                 if group.opaque is not None:
                     # Results that only backward wants are not written unless it comes.
                     inside = group.opaque.op.info.get("spare", False)
+                    # A product that its epilogue alone reads stays in registers.
+                    inside = inside or group.epilogue is not None and root is group.roots[0]
                 else:
                     inside = not group.holds_all(root)
                 if id(root) not in self.places and (id(root) in read_outside or not inside):
@@ -111,6 +116,10 @@ class _Lowering:
 
     def _calls_of(self, group):
         if group.opaque is not None:
+            if group.epilogue is not None:
+                epilogue = Epilogue(group, self.fusion, self.places, self.numbers)
+                name = _name(group.epilogue)
+                return [opaque.product(group.opaque, self.places, epilogue, name)]
             return opaque.lower(group.opaque, self.places, self._between)
         schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
         kernel = schedule.kernel()

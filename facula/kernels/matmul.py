@@ -45,6 +45,9 @@ _LINES = 32
 #: Values of k for which all of a strip's columns are packed at a time where n runs along memory.
 _ROWS = 8
 
+#: Epilogues of so many operations are applied to registers, others to a tile in memory.
+_CHEAP = 16
+
 
 class Form(NamedTuple):
     """What a kernel is compiled for.
@@ -79,15 +82,17 @@ class Form(NamedTuple):
 Epilogue = Callable[[L.Builder], Callable[[L.Expr, L.Expr, L.Expr, L.Expr], L.Expr]]
 
 
-def build(form: Form, epilogue: Epilogue | None = None, out: dtype | None = None) -> L.Kernel:
+def build(form: Form, epilogue: Epilogue | None = None, out: dtype | None = None,
+          name: str = "") -> L.Kernel:  # fmt: skip
     """The kernel: parameters a, b, c, those of ``SIZES`` and ``CUTS``, the epilogue's, scratch.
 
     Args:
         epilogue: what becomes of a sum before it is stored; the sum is float32 for float16 and
             bfloat16, int32 for narrower integers, else of the operands' dtype.
         out: dtype of c if not that of the operands.
+        name: what the epilogue does, for the kernel's name.
     """
-    return _Product(form, epilogue, out or form.dtype).kernel()
+    return _Product(form, epilogue, out or form.dtype, name).kernel()
 
 
 def cost(batch: int, m: int, n: int, k: int, itemsize: int) -> tuple[int, int]:
@@ -98,9 +103,9 @@ def cost(batch: int, m: int, n: int, k: int, itemsize: int) -> tuple[int, int]:
 class _Product:
     """Writes one kernel. Internally c has columns of stride 1 and, if swapped, a single row."""
 
-    def __init__(self, form: Form, epilogue, out: dtype):
+    def __init__(self, form: Form, epilogue, out: dtype, name: str):
         self.form = form
-        k = self.k = L.Builder(form.name)
+        k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)
         a, b = k.buffer("a", form.dtype), k.buffer("b", form.dtype)
@@ -115,15 +120,10 @@ class _Product:
         if form.swapped:
             left, right, self.m, self.n = right, left, self.n, self.m
         self.left, self.right = left, right
-        finish = epilogue(k) if epilogue else lambda value, batch, m, n: value
-        if form.swapped:
+        self.finish = finish = epilogue(k) if epilogue else None
+        if finish and form.swapped:
             self.finish = lambda value, batch, m, n: finish(value, batch, n, m)
-        else:
-            self.finish = finish
-        # A tile's registers have one vector width: values of wider elements take the other road.
-        zero, index = L.Const(0, self.sum), L.Var("index", L.int64)
-        final = L.cast(self.finish(zero, index, index, index), out)
-        self.direct_stores = not _wider(final, self.sum.itemsize)
+        self.direct_stores = self._in_registers(out)
         # Sums of earlier blocks of k wait in c, unless c is too narrow for them.
         self.partial = self.c
         if out is not self.sum:
@@ -133,6 +133,21 @@ class _Product:
     def kernel(self) -> L.Kernel:
         getattr(self, f"_{self.form.variant}")()
         return self.k.kernel()
+
+    def _in_registers(self, out) -> bool:
+        """Whether whole tiles are stored from registers: their code is written for each vector.
+
+        Not if that were too much code, nor if there are wider elements than a tile's.
+        """
+        if out.itemsize > self.sum.itemsize:
+            return False
+        if self.finish is None:
+            return True
+        zero, index = L.Const(0, self.sum), L.Var("index", L.int64)
+        with self.k.block() as body:
+            values = [self.finish(zero, index, index, index)]
+        values += [s.value for s in body]
+        return sum(_weight(e, self.sum.itemsize) for e in values) <= _CHEAP
 
     def source(self, operand, batch) -> Source:
         """The left operand with x = m, or the right one with x = n."""
@@ -154,39 +169,47 @@ class _Product:
             return (batch * self.m + m) * self.n + n
         return self.start(batch, ("cbs", "cbi")) + m * self.row_stride + n
 
-    def store(self, value, batch, m, n, first: bool, last: bool):
-        """Put away the sum over one block of k of element (m, n)."""
-        k = self.k
-        if not first:
-            value = self.partial[self.place(self.partial, batch, m, n)] + value
-        if last:
-            value = L.cast(self.finish(value, batch, m, n), self.c.dtype)
-        target = self.c if last else self.partial
-        k.store(target, self.place(target, batch, m, n), value)
+    def added(self, value, *element):
+        """A sum and what the blocks of k before have left."""
+        return self.partial[self.place(self.partial, *element)] + value
 
-    def each_stage(self, k0, write):
-        """Run ``write(first, last)`` for what a block of k is: the first, the last, both, none."""
+    def keep(self, value, *element):
+        """Put a sum away until the next block of k."""
+        self.k.store(self.partial, self.place(self.partial, *element), value)
+
+    def final(self, value, *element):
+        """Store a sum over all k."""
+        if self.finish is not None:
+            value = self.finish(value, *element)
+        self.k.store(self.c, self.place(self.c, *element), L.cast(value, self.c.dtype))
+
+    def each_stage(self, k0, add, final, keep):
+        """What is to be done after a block of k, at the first, the last, and others."""
         k = self.k
+        with k.if_(k0 > 0):
+            add()
+        if self.partial is self.c and self.finish is None:
+            keep()
+            return
         with k.if_(k0 + K_BLOCK >= self.depth):
-            with k.if_(k0.eq(0)):
-                write(True, True)
-            with k.else_():
-                write(False, True)
+            final()
         with k.else_():
-            with k.if_(k0.eq(0)):
-                write(True, False)
-            with k.else_():
-                write(False, False)
+            keep()
 
     def store_tile(self, acc, batch, m0, n0, k0):
-        """Store a tile all of whose rows and columns exist."""
+        """Store a tile all of whose rows and columns exist, from registers."""
 
-        def write(first, last):
+        def each(write):
             for i in range(acc.shape[0]):
                 with self.k.vector(0, acc.shape[1]) as j:
-                    self.store(acc[i, j], batch, m0 + i, n0 + j, first, last)
+                    write(i, j, (batch, m0 + i, n0 + j))
 
-        self.each_stage(k0, write)
+        self.each_stage(
+            k0,
+            lambda: each(lambda i, j, at: self.k.assign(acc, i, j, self.added(acc[i, j], *at))),
+            lambda: each(lambda i, j, at: self.final(acc[i, j], *at)),
+            lambda: each(lambda i, j, at: self.keep(acc[i, j], *at)),
+        )
 
     def store_any(self, acc, spill, batch, m0, n0, k0, rows, columns):
         """Store ``rows`` x ``columns`` of a tile by the quickest way."""
@@ -208,11 +231,22 @@ class _Product:
             with k.vector(0, width) as j:
                 k.store(spill, i * width + j, acc[i, j])
 
-        def write(first, last):
-            with k.serial(0, rows) as i, k.vector(0, columns) as j:
-                self.store(spill[i * width + j], batch, m0 + i, n0 + j, first, last)
+        def each(write):
+            def all_of(columns):
+                with k.serial(0, rows) as i, k.vector(0, columns) as j:
+                    write(i * width + j, (batch, m0 + i, n0 + j))
 
-        self.each_stage(k0, write)
+            with k.if_(L.as_expr(columns).eq(width)):
+                all_of(width)
+            with k.else_():
+                all_of(columns)
+
+        self.each_stage(
+            k0,
+            lambda: each(lambda i, at: k.store(spill, i, self.added(spill[i], *at))),
+            lambda: each(lambda i, at: self.final(spill[i], *at)),
+            lambda: each(lambda i, at: self.keep(spill[i], *at)),
+        )
 
     # Packed variants
 
@@ -412,6 +446,10 @@ class _Product:
                     left = self._left_value(batch, m, k0)
                     acc = k.local(self.sum, 0, (height, lanes), name="acc")
                     self._turned_tiles(acc, left, right, n, k0, full)
+                    # The next columns begin to arrive while this tile is finished.
+                    for r in range(2 * lanes):
+                        line = k0 + r % 2 * (64 // right.buffer.dtype.itemsize)
+                        k.prefetch(right.buffer, right.index(n + (lanes + r // 2), line))
                     with k.serial(full, count) as kk:
                         for i in range(height):
                             with k.vector(0, lanes) as j:
@@ -440,16 +478,12 @@ class _Product:
                         k.assign(acc, i, j, L.fma(factor, tile[r, j], acc[i, j]))
 
 
-def _wider(e: L.Expr, itemsize: int) -> bool:
-    """Whether an expression computes with, or loads, elements wider than that (but indices)."""
-    own = e.dtype.itemsize > itemsize
-    if isinstance(e, L.Load):
-        return own or _wider(e.index, itemsize) or e.mask is not None and _wider(e.mask, itemsize)
-    if isinstance(e, L.Cast):
-        own |= e.args[0].dtype.itemsize > itemsize
-    elif e.dtype is L.int64:
-        own = False
-    return own or any(_wider(c, itemsize) for c in L.children(e))
+def _weight(e: L.Expr, itemsize: int) -> int:
+    """How many operations an expression is; many if one is dear or wider than that."""
+    if e.dtype is L.int64:
+        return 0
+    much = e.dtype.itemsize > itemsize or isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL
+    return 1 + _CHEAP * much + sum(_weight(c, itemsize) for c in L.children(e))
 
 
 def direct_vectors(height: int, vector_bytes: int) -> int:

@@ -84,7 +84,7 @@ def nodes_of(group) -> list:
         elif node is not None and node not in found:
             found.add(node)
             todo.append((node, True))
-            if group.opaque is None:
+            if node is not group.opaque:
                 todo += [(v.node, False) for v in node.inputs if id(v) not in group.reads]
     return order
 

@@ -1,0 +1,165 @@
+"""Epilogue: a pointwise group that the matrix product it reads computes at its last store.
+
+The group sees the product's results, rounded as they would be stored, in a register's time instead
+of a pass over memory; what it gives are the same bits. The product itself is stored only if others
+read it. A group qualifies if it reads each element of the product where it computes that element:
+through pointwise nodes and reshapes alone.
+"""
+
+from __future__ import annotations
+
+from facula.compiler.evaluate import Scope
+from facula.compiler.schedule import Run, Schedule
+from facula.compiler.views import Place, is_one, reshape_groups
+from facula.ir import dims
+from facula.ir import loops as L
+from facula.ops.movement import contiguous_strides
+
+#: Products with an epilogue read and write at most this many buffers besides their own.
+_MOST_BUFFERS = 16
+
+
+def attach(fusion, inplace) -> None:
+    """Let products take over groups; ``inplace`` are ids of roots written over inputs."""
+    for product in [
+        g for g in fusion.groups if g.opaque is not None and g.opaque.op.name == "matmul"
+    ]:
+        (c,) = product.roots
+        for group in fusion.groups:
+            if id(c) in group.reads and _fits(fusion, product, group, c, inplace):
+                _join(fusion, product, group)
+                break
+
+
+def _fits(fusion, product, group, c, inplace) -> bool:
+    if group.opaque is not None or group.reduced is not None or not group.full:
+        return False
+    if len(group.reads) + len(group.roots) > _MOST_BUFFERS:
+        return False
+    if any(id(r) in inplace or not group.holds_all(r) for r in group.roots):
+        return False
+    if any(product in other.after for other in group.after):
+        return False
+    if not _columns_stay(reshape_groups(_matrices(c), group.full)):
+        return False
+    return all(_follows(fusion, root, c) for root in group.roots)
+
+
+def _matrices(c):
+    *batch, m, n = c.shape
+    return dims.product(batch), m, n
+
+
+def _columns_stay(pairs) -> bool:
+    """Whether a product's columns run along one dimension."""
+    return all(2 not in ours or len(theirs) == 1 for ours, theirs in pairs)
+
+
+def _follows(fusion, root, c) -> bool:
+    """Whether ``root`` reads of ``c`` nothing but its own element, and gathers nothing."""
+    seen: dict = {}
+
+    def walk(v, straight):
+        """Whether all is well below ``v``, which ``straight`` pointwise nodes and reshapes use."""
+        if v is c:
+            return straight
+        if v.node is None or v is not root and id(v) in fusion.roots or id(v) in fusion.inputs:
+            return True
+        key = id(v), straight
+        if key not in seen:
+            kind, name = v.node.op.kind, v.node.op.name
+            on = straight and (kind == "pointwise" or name == "reshape")
+            seen[key] = kind != "gather" and all(walk(x, on) for x in v.node.inputs)
+        return seen[key]
+
+    return walk(root, True)
+
+
+def _join(fusion, product, group) -> None:
+    product.epilogue = group
+    product.roots += group.roots
+    product.reads.update(
+        (k, v) for k, v in group.reads.items() if fusion.group_of.get(k) is not product
+    )
+    product.after = (product.after | group.after) - {product}
+    fusion.groups.remove(group)
+    for root in group.roots:
+        fusion.group_of[id(root)] = product
+    for other in fusion.groups:
+        if group in other.after or product in other.after:
+            other.after = (other.after - {group}) | {product} | product.after
+
+
+class Epilogue:
+    """What a product's kernel is given: called with its builder, it adds parameters and gives the
+    function from an element's sum and indices to the value that is stored.
+
+    Attributes:
+        target: the place of what the product's kernel stores itself, as matrices.
+        reads, writes: places of what else is read and written.
+    """
+
+    def __init__(self, product, fusion, places, numbers):
+        group, self.c = product.epilogue, product.roots[0]
+        self.roots, self.full, self.numbers = group.roots, group.full, numbers
+        self.places = places
+        place = places.get(id(self.c))
+        self.main = self.c if place is not None else self.roots[0]
+        own = places[id(self.main)]
+        strides = contiguous_strides(self.c.shape)
+        self.target = Place(own.kind, own.number, own.dtype, strides, own.offset)
+        seen = {id(self.c): Place("temp", -1, self.c.dtype, strides), **places}
+        self.sizes = _matrices(self.c)
+        self.runs = Schedule(group, fusion, seen, numbers, "").runs
+        self.pairs = self._pairs()
+        if not _columns_stay(self.pairs):
+            self.runs = [Run([d], n, False) for d, n in enumerate(self.full) if not is_one(n)]
+            self.pairs = self._pairs()
+        self._try()
+
+    def _pairs(self):
+        return reshape_groups(self.sizes, [run.size for run in self.runs])
+
+    def _try(self):
+        """Write it once to no end: which parameters does it have, what are they bound to?"""
+        k = L.Builder("none")
+        finish, index = self(k), L.Var("index", L.int64)
+        finish(L.Const(0, self.c.dtype), index, index, index)
+        self.bindings = self.scope.bindings
+        names = {p.name: p.access for p in k.params if isinstance(p, L.Buffer)}
+        memory = {name: b[1:3] for name, b in self.bindings.items() if b[0] == "memory"}
+        self.reads = {where for name, where in memory.items() if "r" in names[name]}
+        self.writes = {where for name, where in memory.items() if "w" in names[name]}
+
+    def __call__(self, k):
+        scope = self.scope = Scope(k.name, self.places, self.numbers)
+        scope.k = k
+        scope.pending = set(map(id, self.roots))
+
+        def finish(value, *index):
+            scope.known.clear()
+            with scope.fresh_values():
+                scope.known[id(self.c)] = k.let(L.cast(value, self.c.dtype), "v")
+                at = self._position(scope, index)
+                for root in self.roots:
+                    scope.known[id(root)] = scope.element(root, at)
+                    if root is not self.main:
+                        scope.store(self.places[id(root)], at, scope.known[id(root)])
+                return scope.known[id(self.main)]
+
+        return finish
+
+    def _position(self, scope, index):
+        """The index in the group's shape of an element of the product."""
+        at = [L.Const(0, L.int64)] * len(self.full)
+        for ours, theirs in self.pairs:
+            flat = L.Const(0, L.int64)
+            for d in ours:
+                flat = flat * scope.size(self.sizes[d]) + index[d]
+            for run in reversed([self.runs[r] for r in theirs[1:]]):
+                size = scope.size(run.size)
+                at[run.members[-1]] = scope.k.let(flat % size, "q")
+                flat = scope.k.let(flat // size, "q")
+            if theirs:
+                at[self.runs[theirs[0]].members[-1]] = flat
+        return at
