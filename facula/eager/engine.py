@@ -28,6 +28,9 @@ from facula.runtime.formulas import evaluate
 
 #: Bytes that a call must touch before other Python threads may run meanwhile (tens of µs).
 RELEASE_BYTES = 1 << 18
+#: Bytes between what two threads write to: the processor fetches ahead what follows what a thread
+#: reads and writes, within a page, and would take it from the other thread's cache.
+APART = 4096
 
 _lock = threading.Lock()
 _addresses: dict[str, int] = {}
@@ -221,6 +224,7 @@ class Executable:
             found.append((form, row))
             block = max(block, len(form.origins))
         addresses_of(new)
+        per_thread = per_thread and aligned(per_thread) + APART
         steps = [(form, (*row, per_thread) if form.per_thread else row) for form, row in found]
         return steps, block, (shared, per_thread)
 
