@@ -11,6 +11,7 @@ import pickle
 import threading
 import weakref
 import zlib
+from bisect import insort
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -264,15 +265,15 @@ class Executable:
         return spans
 
     def _place_temps(self, nbytes):
-        placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+        placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; sorted
         offsets, total = [0] * len(nbytes), 0
         for number, (first, last) in self._lifetimes.items():
             size = aligned(nbytes[number])
             offset = 0
-            for start, end, f, t in sorted(placed):
+            for start, end, f, t in placed:
                 if f <= last and first <= t and start < offset + size and offset < end:
                     offset = end
-            placed.append((offset, offset + size, first, last))
+            insort(placed, (offset, offset + size, first, last))
             offsets[number] = offset
             total = max(total, offset + size)
         return tuple(offsets), total
