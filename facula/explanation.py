@@ -6,13 +6,13 @@ attribute of that name.)
 
 from __future__ import annotations
 
-import traceback
 from functools import cached_property
 
 from facula.base.errors import ArgumentTypeError, fail
 from facula.eager import engine
 from facula.eager.capture import Trace
 from facula.eager.events import roll_back
+from facula.eager.failures import user_line
 from facula.eager.replay import Entry, tensors_and_numbers
 from facula.eager.structures import flatten
 from facula.eager.tensor import Tensor
@@ -57,7 +57,7 @@ def explain(fn, *args, **kwargs) -> Explanation:
         entry = Entry(fn, structure, leaves, trace)
     except Exception as error:
         # Whatever goes wrong is the answer to the question; the traceback tells the user's line.
-        return Explanation(trace.program, reason=_reason(error), where=_where(error))
+        return Explanation(trace.program, reason=_reason(error), where=user_line(error))
     roll_back(trace.undo)
     return _explained(entry, entry.everything(tensors_and_numbers(leaves)))
 
@@ -65,20 +65,6 @@ def explain(fn, *args, **kwargs) -> Explanation:
 def _reason(error) -> str:
     text = str(error) or "no message"
     return text if text.startswith("compile:") else f"{type(error).__name__}: {text}"
-
-
-def _where(error) -> str | None:
-    """The innermost line that is not facula's own."""
-    own = __file__.removesuffix("explanation.py")
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if not f.filename.startswith((own, "<facula"))
-    ]
-    if not frames:
-        return None
-    last = frames[-1]
-    return f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
 
 
 def _explained(entry, everything):

@@ -22,26 +22,40 @@ def reverse(outputs, cotangents, wrt, nodes=None) -> list[Value | None]:
     """Cotangents of the values ``wrt``, given those of ``outputs`` (None: no contribution).
 
     Works inside of ``building(program)``: nodes are appended to that program. ``nodes`` are those
-    that lead from ``wrt`` to ``outputs``; all of the program's where left out.
+    that lead from ``wrt`` to ``outputs``; all of the program's where left out. What the nodes of
+    one call contribute is summed before it is added to what others did, as the tape does it.
     """
     nodes = list(P.current().nodes if nodes is None else nodes)
     reach = _depends_on(nodes, wrt)
     found: dict[int, Value] = {}
+    within: dict[int, Value] = {}  # what the call in progress has contributed so far
 
-    def add(value, g):
-        have = found.get(id(value))
-        found[id(value)] = g if have is None else F.add(have, g)
+    def add(key, g, sums):
+        have = sums.get(key)
+        sums[key] = g if have is None else F.add(have, g)
+
+    def own(key):
+        if key in within:
+            add(key, within.pop(key), found)
+        return found.get(key)
 
     for y, g in zip(outputs, cotangents):
         if g is not None and id(y) in reach:
-            add(y, g)
+            add(id(y), g, found)
+    call = None
     for node in reversed(nodes):
-        gs = [found.get(id(v)) for v in node.outputs]
+        if node.call is not call:
+            for key in list(within):
+                own(key)
+            call = node.call
+        gs = [own(id(v)) for v in node.outputs]
         if all(g is None for g in gs) or not any(id(v) in reach for v in node.inputs):
             continue
         for v, g in zip(node.inputs, _cotangents(node, gs)):
             if g is not None and id(v) in reach and v.dtype.is_floating_point:
-                add(v, g)
+                add(id(v), g, found if call is None else within)
+    for key in list(within):
+        own(key)
     return [found.get(id(v)) for v in wrt]
 
 

@@ -53,6 +53,7 @@ class Trace:
         undo: (dict, its items before) of what the events have changed.
         seed, offset: of the random stream, if numbers are drawn; ``drawn`` counts them.
         differentiated: whether ``backward`` ran inside.
+        pending: whether a number was asked for that is known when the call ends.
     """
 
     def __init__(self, name):
@@ -67,7 +68,7 @@ class Trace:
         self.undo: list = []
         self.sources: dict[int, tuple] = {}
         self.seed = self.offset = None
-        self.drawn, self.differentiated = 0, False
+        self.drawn, self.differentiated, self.pending = 0, False, False
         self._places: dict = {}  # (address, meta without grad) -> the captured tensor there
         self._storages: dict = {}  # id of a storage -> captured tensors in it
         self._changes: dict[int, int] = {}
@@ -225,13 +226,22 @@ class Trace:
 
     def _recorded(self, name, result, differentiable, before):
         """Results as tensors, with the call as their history."""
-        nodes = self.program.nodes[before:] if differentiable else ()
+        nodes = self._nodes(before, differentiable)
         made: list[Traced] = []
         wrapped = self._wrapped(result, made)
         if differentiable:
             edges = [e for x, _ in differentiable for e in tape.edge(x)]
             self.record(name, edges, nodes, [v for _, v in differentiable], made)
         return wrapped
+
+    def _nodes(self, before, differentiable):
+        """The nodes of a call, marked as such, if it has a history."""
+        if not differentiable:
+            return ()
+        nodes, call = self.program.nodes[before:], object()
+        for node in nodes:
+            node.call = call
+        return nodes
 
     def record(self, name, edges, nodes, inputs, made):
         """Give the tensors ``made`` of ``inputs`` by ``nodes`` a history."""
@@ -311,7 +321,7 @@ class Trace:
         value = fitting(name, result, self.lift(target))
         if mode.grad is False:
             value = F.stop(value)
-        nodes = self.program.nodes[before:] if differentiable else ()
+        nodes = self._nodes(before, differentiable)
         if isinstance(target, Traced):
             edges = [e for x, _ in differentiable for e in tape.edge(x)]
             self._change(target, value)

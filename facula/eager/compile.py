@@ -10,12 +10,15 @@ is, after a warning that says why.
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import warnings
 
 from facula.base.errors import ArgumentTypeError, fail
 from facula.eager.capture import CaptureError
 from facula.eager.dispatch import PLAIN as _PLAIN
 from facula.eager.events import roll_back
+from facula.eager.failures import user_line
 from facula.eager.grad_mode import capture, mode
 from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
 from facula.eager.structures import flatten
@@ -84,11 +87,13 @@ class Captured:
         self.surroundings: dict = {}
         self.plans: dict = {}
         self.entries: dict = {}
-        self.count, self.given_up = 0, None
+        self.count, self.given_up, self.pieces = 0, None, None
 
     def __call__(self, *args, **kwargs):
-        if self.given_up is not None or capture.trace is not None:
+        if capture.trace is not None:
             return self.fn(*args, **kwargs)
+        if self.given_up is not None:
+            return self._in_pieces(args, kwargs)
         leaves: list = []
         structure = flatten((args, kwargs), leaves) if args or kwargs else _NOTHING
         around = self._around(leaves)
@@ -107,9 +112,30 @@ class Captured:
         except CaptureError as error:
             if self.fullgraph:
                 raise
-            self.given_up = str(error)
-            warnings.warn(f"{error} (running uncaptured)", stacklevel=2)
+            self._give_up(error)
+        return self(*args, **kwargs)
+
+    def _give_up(self, error):
+        line = user_line(error)
+        self.given_up = f"{error}{f' (at {line})' if line else ''}"
+        own = os.path.dirname(os.path.dirname(__file__))
+        depth = 1
+        while sys._getframe(depth).f_code.co_filename.startswith(own):
+            depth += 1
+        warnings.warn(f"{self.given_up}; running uncaptured", stacklevel=depth + 1)
+
+    def _in_pieces(self, args, kwargs):
+        """The call as it is, but for its modules, which are captured each for itself."""
+        if self.pieces is None:
+            around = self._around([])
+            self.pieces = [(m, Captured(m.forward, False, m)) for m in around.modules()]
+        for module, piece in self.pieces:
+            vars(module)["forward"] = piece
+        try:
             return self.fn(*args, **kwargs)
+        finally:
+            for module, _ in self.pieces:
+                vars(module).pop("forward", None)
 
     def _around(self, leaves):
         """The surroundings of the function and of the objects among its arguments."""
@@ -150,14 +176,32 @@ class Captured:
             raise CaptureError(f"compile: the function may take items from {around.cursors[0]!r}")
         self.count += 1
         around.look()
-        before = around.found
-        entry = Entry(self.fn, structure, leaves)
+        before, streams = around.found, _streams()
+        undo = around.undoing()
+        try:
+            entry = Entry(self.fn, structure, leaves)
+        except CaptureError:
+            undo()
+            raise
         around.look()
         changed = around.changed_since(before)
-        if changed is not None:
+        if changed is None and _streams() != streams:
+            changed = "the state of Python's random numbers"
+        if changed is None:
+            return entry
+        error = CaptureError(f"compile: the function changes {changed}")
+        if self.fullgraph or entry.trace.pending:
             roll_back(entry.trace.undo)
-            raise CaptureError(f"compile: the function changes {changed}")
+            undo()
+            raise error
+        self._give_up(error)  # What it did to Python's state is this call's doing.
         return entry
+
+
+def _streams():
+    """The states of Python's own random numbers."""
+    python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
+    return python and python.getstate(), numpy and numpy.get_state()[2]
 
 
 def _wide(key, leaves):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+
 from facula.base.errors import IndexRangeError, ShapeError, fail
 from facula.eager.tracing import concrete
 
@@ -51,3 +54,19 @@ def _size(node, dimension, symbols):
     if not isinstance(dimension, int) or dimension >= len(shape):
         return 0
     return concrete(shape[dimension], symbols)
+
+
+def user_line(error) -> str | None:
+    """The innermost line of an error's traceback that is not facula's own."""
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((_PACKAGE, "<facula"))
+    ]
+    if not frames:
+        return None
+    last = frames[-1]
+    return f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))

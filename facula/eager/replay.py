@@ -13,6 +13,7 @@ from operator import attrgetter, is_
 from facula.eager import dispatch, plans, recipes, tape
 from facula.eager.capture import CaptureError, Trace, Traced, capturing
 from facula.eager.events import roll_back
+from facula.eager.standins import Pending
 from facula.eager.structures import flatten, unflatten
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import Results, Routine, symbols_of
@@ -52,7 +53,7 @@ class Entry:
     Attributes:
         routine: the Program; its outputs are ``real`` results, then gradients, then new values.
         sources: where each input comes from, see ``Trace.sources``; also ("grad", tensor).
-        results: leaves of the result, ("output", j) or ("input", i) for those of the trace.
+        results: leaves of the result, of the trace ("output", j), ("item", j) or ("input", i).
         sets: (tensor, output) of the gradients set; ``given_sets`` of arguments, by number.
         clears: tensors whose gradient is None afterwards.
         guards: (tensor, whether its gradient was None).
@@ -117,13 +118,16 @@ class Entry:
 
     def _results(self, trace, inputs, kept):
         for k, x in enumerate(self.results):
+            kind = "output"
+            if isinstance(x, Pending):
+                x, kind = x.tensor, "item"
             if isinstance(x, Traced):
                 value = trace.lift(x)
-                if id(value) in kept:
+                if id(value) in kept and kind == "output":
                     self.results[k] = ("input", inputs[id(value)])
                     continue
                 j = next((j for j, v in enumerate(self.outputs) if v is value), None)
-                self.results[k] = ("output", self._output(value, x) if j is None else j)
+                self.results[k] = (kind, self._output(value, x) if j is None else j)
             elif trace.events and type(x) in (int, float):
                 raise CaptureError("compile: a number that may change is returned; return a tensor")
 
@@ -309,13 +313,15 @@ class Plan:
             return result
         made = []
         for x in entry.results:
-            if type(x) is tuple and len(x) == 2 and x[0] == "output":
-                y = values[x[1]]
-                if entry.requires[x[1]] and not entry.records:
-                    y._grad_fn = _gone
-                made.append(y)
+            kind, j = x if type(x) is tuple and len(x) == 2 else (None, None)
+            if kind == "output":
+                if entry.requires[j] and not entry.records:
+                    values[j]._grad_fn = _gone
+                made.append(values[j])
+            elif kind == "item":
+                made.append(values[j].item())
             else:
-                made.append(inputs[x[1]] if type(x) is tuple and x[0] == "input" else x)
+                made.append(inputs[j] if kind == "input" else x)
         return unflatten(entry.structure, iter(made))
 
 

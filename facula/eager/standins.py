@@ -79,11 +79,14 @@ class Traced(Tensor):
             "index), which are not known while it is captured; hint: keep such decisions outside"
         )
 
-    item = tolist = numpy = data_ptr = _needs_elements
+    tolist = numpy = data_ptr = __repr__ = __str__ = __format__ = _needs_elements
     __bool__ = __int__ = __float__ = __index__ = __array__ = __complex__ = _needs_elements
 
-    def __repr__(self):
-        return f"Traced({self._meta.dtype.name}{list(self._meta.shape)})"
+    def item(self):
+        """A number that may be returned, and nothing else."""
+        if len(self._meta.shape) and self._meta.numel != 1:
+            self._needs_elements()
+        return Pending(self)
 
     def detach(self):
         """The same memory as a constant of differentiation."""
@@ -97,6 +100,26 @@ class Traced(Tensor):
         if self._meta.requires_grad is not requires_grad:
             raise CaptureError("compile: requires_grad_() inside of a captured function")
         return self
+
+
+class Pending:
+    """The element of a stand-in as a number: known when the captured call ends."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        current().pending = True
+
+
+def _refused(self, *others):
+    return self.tensor._needs_elements()
+
+
+_REFUSED = """add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg
+abs lt le gt ge eq ne hash bool int float index complex round trunc repr str format array"""
+for _name in _REFUSED.split():
+    setattr(Pending, f"__{_name}__", _refused)
 
 
 class Step(tape.Node):

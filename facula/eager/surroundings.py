@@ -48,7 +48,7 @@ class Surroundings:
     def look(self):
         """Look at everything."""
         self.changes = count.changes
-        self.found, self.held, self.cursors = {}, [], []
+        self.found, self.held, self.cursors, self.reached = {}, [], [], []
         self.cells, self.names, self.contents, self.seen = [], [], [], set()
         for i, root in enumerate(self.roots):
             self._walk(getattr(root, "__name__", f"argument {i}"), root)
@@ -124,6 +124,7 @@ class Surroundings:
         self._walk(path + ".__kwdefaults__", fn.__kwdefaults__)
 
     def _module(self, path, module):
+        self.reached.append(module)
         own = vars(module)
         for name, v in own.items():
             if name in _REGISTRIES:
@@ -165,6 +166,48 @@ class Surroundings:
             ):
                 return path
         return None
+
+    def modules(self) -> list:
+        """The outermost modules reached below the root; layers of the library's are no gain."""
+        reached = [
+            m
+            for m in self.reached
+            if m is not self.roots[0] and type(m).forward.__qualname__ != "Module.forward"
+        ]
+        inner = {id(m) for module in reached for m in module._modules.values()}
+        return [
+            m
+            for m in reached
+            if id(m) not in inner and (m._modules or not type(m).__module__.startswith("facula."))
+        ]
+
+    def undoing(self):
+        """A function that puts back what variables, containers and objects hold at the moment."""
+        cells, names, contents = self.cells, self.names, self.contents
+        own = [(vars(m), dict(vars(m))) for m in self.reached]
+
+        def undo():
+            for cell, v in cells:
+                if _content(cell) is not v and v is not _MISSING:
+                    cell.cell_contents = v
+            for d, name, v in names:
+                if v is _MISSING:
+                    d.pop(name, None)
+                elif d.get(name) is not v:
+                    d[name] = v
+            for c, items in contents:
+                if not _equal(c, items):
+                    half = len(items) // 2
+                    new = zip(items[:half], items[half:]) if isinstance(c, dict) else items
+                    c.clear()
+                    c.extend(new) if isinstance(c, list) else c.update(new)
+            for d, items in own:
+                if d != items:
+                    d.clear()
+                    d.update(items)
+                    count.changes += 1
+
+        return undo
 
     def _object(self, path, x):
         own = getattr(x, "__dict__", None)

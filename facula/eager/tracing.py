@@ -164,6 +164,7 @@ def replay(program: Program, symbols=None) -> Program:
             operands = [seen[id(v)] for v in node.inputs]
             params = {k: dims.substitute(p, fresh) for k, p in node.params.items()}
             made = copy.apply(node.op, operands, params, node.op.infer(*operands, **params))
+            copy.nodes[-1].call = node.call
             for old, new in zip(node.outputs, made):
                 new.weak = old.weak
                 seen[id(old)] = new

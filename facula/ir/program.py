@@ -41,13 +41,16 @@ class Value:
 
 
 class Node:
-    """One primitive applied to values. ``params`` are constants: numbers, sizes, tuples."""
+    """One primitive applied to values. ``params`` are constants: numbers, sizes, tuples.
 
-    __slots__ = ("op", "inputs", "params", "outputs")
+    ``call`` is the same for the nodes of one call of an op, in a trace of many.
+    """
+
+    __slots__ = ("op", "inputs", "params", "outputs", "call")
 
     def __init__(self, op, inputs, params, outputs):
         self.op, self.inputs, self.params = op, tuple(inputs), params
-        self.outputs = outputs
+        self.outputs, self.call = outputs, None
 
 
 class Program:

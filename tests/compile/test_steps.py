@@ -199,3 +199,121 @@ def test_equal_constants_of_different_types_are_different():
     assert captured(x).dtype is facula.int64
     factor = 2.0
     assert captured(x).dtype is facula.float32
+
+
+class Branches(nn.Module):
+    """One value used by many ops, some of which use it several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x):
+        h = self.a(x)
+        return (F.silu(h) + h * 0.3 + F.gelu(h) + self.b(h) + h * h).sum()
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, facula.compile])
+def test_gradients_are_summed_op_by_op(wrap):
+    model, x = Branches(), facula.randn(16, 32)
+    model(x).backward()
+    expected = [p.grad.numpy().tobytes() for p in model.parameters()]
+
+    def step():
+        model.zero_grad()
+        loss = wrap(model)(x)
+        loss.backward()
+        return loss
+
+    (step if wrap is facula.compile else facula.compile(step, fullgraph=True))()
+    assert [p.grad.numpy().tobytes() for p in model.parameters()] == expected
+
+
+def trainer(kind):
+    """A model, a step that does something with Python as well, and what it did."""
+    model, x, y = made("mlp")
+    optimizer, log, count = optim.SGD(model.parameters(), lr=0.1), [], [0]
+
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        if kind == "middle" and loss.item() < 0:
+            return None
+        loss.backward()
+        optimizer.step()
+        if kind == "returned":
+            return {"loss": loss.item(), "tensor": loss.detach()}
+        count[0] += 1
+        if kind == "logged":
+            log.append(loss.item())
+        return loss.detach()
+
+    return model, step, log, count
+
+
+@pytest.mark.parametrize("kind", ["returned", "counted", "logged", "middle"])
+def test_what_python_sees_is_as_without_capture(kind):
+    model, step, *seen = trainer(kind)
+    other, captured, *found = trainer(kind)
+    captured = facula.compile(captured)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            a, b = step(), captured()
+            if kind == "returned":
+                assert a["loss"] == b["loss"] and type(b["loss"]) is float
+            assert found == seen and state(other) == state(model)
+    # Only what Python does with elements, or for itself, is not captured as a whole.
+    assert (captured.captured.given_up is None) == (kind == "returned")
+
+
+def test_a_warning_names_the_line():
+    def step(x):
+        print(x.sum())
+
+    with pytest.warns(UserWarning, match=r"test_steps.py:\d+, in step: print"):
+        facula.compile(step)(facula.ones(2))
+
+
+def test_views_changed_in_place():
+    def make(x):
+        y = x * 2
+        y[1:3].mul_(3)
+        z = y.view(-1)
+        z[0] = 7.0
+        y.t().add_(1)
+        w = y.detach()
+        w.sub_(1)
+        return y, z.sum(), y[0]
+
+    x = facula.randn(4, 5)
+    for a, b in zip(make(x), facula.compile(make, fullgraph=True)(x)):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_an_argument_is_changed_in_place():
+    def move(x, y):
+        x.add_(y)
+        return x * 2
+
+    captured = facula.compile(move, fullgraph=True)
+    x, y = facula.ones(3), facula.ones(3)
+    assert captured(x, y).tolist() == [4.0] * 3 and x.tolist() == [2.0] * 3
+    # The same tensor twice is another function: it runs as it is.
+    assert captured(x, x).tolist() == [8.0] * 3 and x.tolist() == [4.0] * 3
+
+
+def test_a_cache_that_grows_is_kept_by_the_caller():
+    cache = facula.zeros(6, 4)
+
+    def attend(q, position):
+        cache[position] = q
+        return (cache @ q).softmax(0) @ cache
+
+    def run(fn):
+        cache.zero_()
+        facula.manual_seed(5)
+        return [fn(facula.randn(4), i).numpy().tobytes() for i in range(4)]
+
+    expected = run(attend)
+    assert run(facula.compile(attend, fullgraph=True)) == expected
