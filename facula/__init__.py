@@ -22,7 +22,7 @@ _ELSEWHERE = {
     "GradScaler": "facula.amp",
     "OutOfMemoryError": "facula.base.errors",
     "autocast": "facula.amp",
-    "compile": "facula.eager.compile",
+    "compile": "facula.tensor.compile",
     "device": "facula.base.device",
     "dtype": "facula.base.dtypes",
     "explain": "facula.explanation",

@@ -22,8 +22,8 @@ from facula.eager.failures import user_line
 from facula.eager.grad_mode import capture, mode
 from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
 from facula.eager.structures import flatten
-from facula.eager.surroundings import Surroundings
 from facula.eager.tensor import Tensor
+from facula.tensor.surroundings import Surroundings
 
 _NOTHING = flatten(((), {}), [])
 #: Captures of one function kept; beyond, it runs as it is.
