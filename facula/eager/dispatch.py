@@ -260,12 +260,10 @@ class Site:
         if P.current() is not None or has_values(args):
             return self.inline(args)
 
-        def remember(plan):
-            self.rows[key] = plan
-
-        plan, args = self.planned(key if type(key) is tuple else (key,), args, remember)
+        place = self.rows, key
+        plan, args = self.planned(key if type(key) is tuple else (key,), args, place)
         count("plans", MAX_PLANS)
-        remember(plan)
+        self.rows[key] = plan
         return plan(*[args[i] for i in self.slots])
 
     def inline(self, args):
@@ -280,12 +278,10 @@ class Site:
         if P.current() is not None or has_values((a, b)):
             return self.inline((a, b))
 
-        def remember(plan):
-            self.rows.setdefault(key_a, {})[key_b] = plan
-
-        plan, args = self.planned((key_a, key_b), (a, b), remember)
+        place = self.rows.setdefault(key_a, {}), key_b
+        plan, args = self.planned((key_a, key_b), (a, b), place)
         count("plans", MAX_PLANS)
-        remember(plan)
+        self.rows.setdefault(key_a, {})[key_b] = plan
         return plan(*args)
 
     def check_first(self, a):
@@ -373,7 +369,7 @@ class Site:
             )
         return tensors
 
-    def planned(self, key, args, remember):
+    def planned(self, key, args, place):
         """The plan for arguments with this key, and the arguments as it takes them."""
         metas: list = []
         ints: list | None = [] if self.view else None
@@ -382,7 +378,7 @@ class Site:
         if recipes is None:
             recipes = self.recipes[kinds] = []
         for recipe in recipes:
-            plan = recipe and recipe(metas, ints, remember)
+            plan = recipe and recipe(metas, ints, place)
             if plan is not None:
                 return plan, args
         args = [
@@ -395,7 +391,7 @@ class Site:
             self.recipes[kinds] = [None] * MOST_RECIPES
         elif general:
             recipes.append(recipe)
-        return recipe(metas, ints, remember), args
+        return recipe(metas, ints, place), args
 
     def recipe(self, args, metas, ints):
         """What makes plans for arguments like these; of a view op, whose ints are symbols.

@@ -93,7 +93,8 @@ class Meta:
             else tuple([0 if n == 1 else s if s in (0, 1) else "s" for n, s in zip(shape, strides)])
         )
         self.ones = tuple([d for d, n in enumerate(shape) if n == 1]) if 1 in shape else ()
-        kind = dtype, self.ndim, self.ones, self.layout, device, requires_grad
+        where = None if device is CPU else device
+        kind = dtype, self.ndim, self.ones, self.layout, where, requires_grad
         self.kind = _kinds.get(kind) or _kinds.setdefault(kind, object())
         self._other = None
 
@@ -131,7 +132,8 @@ _kinds: dict[tuple, object] = {}
 
 def meta(shape, strides, dtype, requires_grad=False, device=CPU) -> Meta:
     """The one Meta of these properties."""
-    key = (tuple(shape), tuple(strides), dtype, requires_grad, device)
+    # A device has a hash of its own, which takes as long as all the rest.
+    key = (tuple(shape), tuple(strides), dtype, requires_grad, None if device is CPU else device)
     entry = _table.get(key)
     found = None if entry is None else entry()
     if found is None:

@@ -7,6 +7,8 @@ were never seen, a recipe asks the Program's guards and binds, in a few microsec
 
 from __future__ import annotations
 
+from functools import partial
+
 from facula.base.errors import AutogradError, fail
 from facula.eager import plans, tape, views
 from facula.eager.apart import apart
@@ -61,74 +63,63 @@ class Recipe:
         metas = [None if type(x) in NUMBERS else x._meta for x in structure.data]
         self.tensors = [m is not None for m in metas]
         wrt = tuple(i for i, m in enumerate(metas) if m is not None and m.requires_grad)
-        self.wrt, self._prepared = wrt if recording else (), {}
+        self.wrt = wrt if recording else ()
+        self._prepared, self.quiet = {}, None
 
-    def __call__(self, metas, ints=(), remember=None):
+    def __call__(self, metas, ints=(), place=None):
         """The plan for tensors of these metas, or None if the Program does not hold for them.
 
         Args:
-            remember: what to do with the plan that follows this one, where there is one.
+            place: (table, key) where the plan is kept, if another may follow it there.
         """
         given = iter(metas)
         metas = [next(given) if tensor else None for tensor in self.tensors]
         symbols = symbols_of_metas(metas)
-        return self.plan(metas, symbols, remember) if self.routine.holds(symbols) else None
+        return self.plan(metas, symbols, place) if self.routine.holds(symbols) else None
 
-    def plan(self, metas, symbols, remember=None):
+    def plan(self, metas, symbols, place=None):
         """As a call, for sizes for which the Program holds, with None for each number."""
-        plan = self._plan(metas, symbols, remember)
+        plan = self._plan(metas, symbols, place)
         if self.draw is None:
             return plan
         draw = self.draw(symbols)
         return lambda *slots: plan(*slots, *draw())
 
-    def _plan(self, metas, symbols, remember):
-        def plain(forgets=False):
-            """The plan that records nothing; it is made for metas, not for these tensors."""
-            change = self._change(metas, forgets, False) if self.site.into else None
-            bound = self._bind(self.routine, symbols, metas)
-            return plans.plain(bound, self.slots, self.names, self.results, change)
-
+    def _plan(self, metas, symbols, place):
         if not self.wrt:
-            return plain()
+            return self._plain(metas, symbols)
         variant = self.routine.record(self.wrt, symbols)
         if variant.given:
-            if mode.grad is False and remember is not None and self.draw is None:
-                return self._quiet(plain, lambda: self._recorded(variant, metas, symbols, plain),
-                                   remember)  # fmt: skip
-            return self._recorded(variant, metas, symbols, plain)
-        plan = plain(forgets=metas[0] is not None and metas[0].requires_grad)
+            if mode.grad is False and place is not None and self.draw is None:
+                return _Quiet(self, variant, metas, symbols, place).plan()
+            return self._recorded(variant, metas, symbols)
+        forgets = metas[0] is not None and metas[0].requires_grad
+        plan = self._plain(metas, symbols, forgets)
         if not self.site.into and _is_flat(self.routine.program):
             return _flat_plan(plan, self.slots, [self.names[i] for i in self.wrt])
         return plan
+
+    def _plain(self, metas, symbols, forgets=False):
+        """The plan that records nothing; it is made for metas, not for these tensors."""
+        change = self._change(metas, forgets, False) if self.site.into else None
+        bound = self._bind(self.routine, symbols, metas)
+        return plans.plain(bound, self.slots, self.names, self.results, change)
+
+    def _recorded(self, variant, metas, symbols):
+        bound = self._bind(variant.routine, symbols, metas, variant.requires)
+        back = Backward(self.site.name, variant, symbols, metas, backward_plan)
+        change = self._change(metas, False, True) if self.site.into else None
+        other = Otherwise(partial(self._plain, metas, symbols))
+        other.recorded = plans.recorded(
+            bound, self.slots, self.names, self.results, variant, other, back, tape, change
+        )
+        return other.recorded
 
     def _bind(self, routine, symbols, metas, requires=()):
         prepared = self._prepared.get(routine)
         if prepared is None:
             prepared = self._prepared[routine] = plans.prepare(routine, metas)
         return prepared.bind(symbols, metas, requires)
-
-    def _recorded(self, variant, metas, symbols, plain):
-        bound = self._bind(variant.routine, symbols, metas, variant.requires)
-        back = Backward(self.site.name, variant, symbols, metas, backward_plan)
-        change = self._change(metas, False, True) if self.site.into else None
-        other = Otherwise(plain)
-        other.recorded = plans.recorded(
-            bound, self.slots, self.names, self.results, variant, other, back, tape, change
-        )
-        return other.recorded
-
-    def _quiet(self, plain, recorded, remember):
-        """The plan of a call first made where nothing is recorded; the other follows it then."""
-
-        def follow(*now):
-            plan = recorded()
-            remember(plan)
-            return plan(*now)
-
-        call = f"({', '.join(self.slots)})"
-        body = ["if mode.grad is False:", f"    return quiet{call}", f"return follow{call}"]
-        return plans.maker(self.slots, body, ("mode", "quiet", "follow"))(mode, plain(), follow)
 
     def _change(self, metas, forgets, recorded):
         """How the first input is changed in place."""
@@ -142,6 +133,34 @@ class Recipe:
             "constant": lambda: tape.start(tape.Constant(), ()),
         }
         return plans.Change(metas, constants, forgets, recorded)
+
+
+class _Quiet:
+    """A call first made where nothing is recorded: the recorded plan follows when it is needed."""
+
+    __slots__ = ("recipe", "variant", "metas", "symbols", "place")
+
+    def __init__(self, recipe, variant, metas, symbols, place):
+        self.recipe, self.variant, self.metas = recipe, variant, metas
+        self.symbols, self.place = symbols, place
+
+    def plan(self):
+        """The plan that records nothing, and asks for the other one where it has to."""
+        slots = self.recipe.slots
+        quiet = self.recipe._plain(self.metas, self.symbols)
+        make = self.recipe.quiet
+        if make is None:
+            call = f"({', '.join(slots)})"
+            body = ["if mode.grad is False:", f"    return quiet{call}", f"return follow{call}"]
+            make = self.recipe.quiet = plans.maker(slots, body, ("mode", "quiet", "follow"))
+        return make(mode, quiet, self.follow)
+
+    def follow(self, *now):
+        """Make the recorded plan, put it in the place of this one and run it."""
+        plan = self.recipe._recorded(self.variant, self.metas, self.symbols)
+        table, key = self.place
+        table[key] = plan
+        return plan(*now)
 
 
 def refuse_repeated(name, own) -> None:

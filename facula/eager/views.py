@@ -226,7 +226,7 @@ class Recipe:
         self.chains, self.container, self.title = chains, container, title
         self.routine = routine
 
-    def __call__(self, metas, ints=(), remember=None):
+    def __call__(self, metas, ints=(), place=None):
         """The plan for a tensor of this meta, or None if the Program does not hold for it."""
         (own,) = metas
         symbols = self._symbols(metas, ints)
