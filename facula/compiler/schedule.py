@@ -5,7 +5,8 @@ Dimensions that are one dimension in all memory that the kernel touches are merg
 *flat*    no reduction: outer dimensions in parallel, the innermost in vector lanes.
 *rows*    the innermost dimension is reduced: kept dimensions in parallel; for each of them one
           pass over the reduced dimensions per level of reduction, in vector lanes.
-*columns* the innermost dimension is kept: it runs in vector lanes, reductions run serially.
+*columns* the innermost dimension is kept, or windows are reduced: the innermost kept one runs in
+          vector lanes, reductions run serially.
 
 A reduction to a single element is split into blocks of a fixed size, so that its order does not
 depend on the number of threads, and the blocks' results are reduced in order.
@@ -29,6 +30,8 @@ CHUNK = 16384
 BLOCK = 16384
 #: Columns of one block in the "columns" nest: eight vectors of 64 bytes of float32.
 COLUMNS = 128
+#: Most elements of a window that is reduced element by element, neighbours in lanes.
+WINDOW = 64
 #: Side of a tile where memory is read across the direction in which it is written.
 TILE = 32
 #: Pointwise ops that cost more than keeping their result for a later pass.
@@ -65,11 +68,22 @@ class Schedule:
             self._flat(outer)
         elif not outer:
             self._single(inner)
-        elif inner and self.runs[-1].reduced:
+        elif inner and self.runs[-1].reduced and not self._windowed(inner):
             self._rows(outer, inner)
         else:
             self._columns(outer, inner)
         return self.k.kernel()
+
+    def _windowed(self, inner):
+        """Whether what is reduced are windows of a few elements, as in pooling.
+
+        They are for all sizes if once: how large a window is is part of the op. So the order in
+        which one is reduced, serially, is fixed.
+        """
+        sizes = [r.size for r in inner]
+        if not all(isinstance(n, int) for n in sizes) or dims.product(sizes) > WINDOW:
+            return False
+        return all(_of_windows(r.node.inputs[0]) for r in self._reductions())
 
     # What is computed when
 
@@ -201,7 +215,9 @@ class Schedule:
     def _serial(self, runs):
         with ExitStack() as stack:
             for run in runs:
-                i = stack.enter_context(self.k.serial(0, self.scope.size(run.size)))
+                few = isinstance(run.size, int) and run.size <= 4
+                loop = self.k.unroll if few else self.k.serial
+                i = stack.enter_context(loop(0, self.scope.size(run.size)))
                 stack.enter_context(self.scope.fresh_values())
                 self._set(run, i)
             yield
@@ -524,6 +540,14 @@ class Schedule:
         for run in runs:
             position = position * self.scope.size(run.size) + self.index[run.members[-1]]
         return position
+
+
+def _of_windows(v):
+    while v.node is not None and v.node.op.kind == "movement":
+        if v.node.op.name == "windows":
+            return True
+        v = v.node.inputs[0]
+    return False
 
 
 def _scrambles(node, index_map):
