@@ -18,10 +18,8 @@ def own_outputs(program: Program, into) -> Program:
         base = below_reshapes(v)
         target = into[j] if j < len(into) else None
         plain = base.node is None or base.node.op.kind in ("movement", "source")
-        if id(base) in taken or plain or target is not None and base is not v:
-            (v,) = program.apply(copy_, (v,), {}, [(v.dtype, v.shape)])
-            program.outputs[j] = base = v
-        elif target is not None and base.node.op.kind == "opaque":
+        elsewhere = plain or base is not v or base.node.op.kind == "opaque"
+        if id(base) in taken or plain or target is not None and elsewhere:
             (v,) = program.apply(copy_, (v,), {}, [(v.dtype, v.shape)])
             program.outputs[j] = base = v
         taken.add(id(base))

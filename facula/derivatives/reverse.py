@@ -125,19 +125,21 @@ def derive(forward: Program, wrt: tuple[int, ...], given: tuple[int, ...], keep_
     backward Program recomputes what it cannot find among the forward's inputs and outputs.
     """
     back = Program(forward.name + "_backward")
-    back.nodes, back.guards = list(forward.nodes), forward.guards
+    back.guards = forward.guards
     cotangents = {j: Value(forward.outputs[j].dtype, forward.outputs[j].shape) for j in given}
     with P.building(back):
+        again = _with_cheap_values(back, forward)
         grads = reverse(
             [forward.outputs[j] for j in given],
             [cotangents[j] for j in given],
             [forward.inputs[i] for i in wrt],
+            forward.nodes,
         )
     defined = tuple(i for i, g in zip(wrt, grads) if g is not None)
     back.outputs = [g for g in grads if g is not None]
-    kept = _kept_values(forward, back, keep_hidden)
+    kept = _kept_values(forward, back, keep_hidden, again)
     sources, inputs = _sources(forward, kept, cotangents)
-    _replace(back, kept)
+    _replace(back, again | kept)
     back.inputs = inputs
     back.live()
     used = {id(v) for node in back.nodes for v in node.inputs} | {id(v) for v in back.outputs}
@@ -151,7 +153,21 @@ def derive(forward: Program, wrt: tuple[int, ...], given: tuple[int, ...], keep_
     return Derivative(back, [s for s, _ in pruned], wrt, defined)
 
 
-def _kept_values(forward, back, keep_hidden):
+def _with_cheap_values(back, forward):
+    """The forward's nodes, and next to them how to compute values again; these by the others' id.
+
+    A normalised value follows from its operand and the kept statistics: it is not kept itself.
+    """
+    again, given = {}, set(map(id, forward.outputs))
+    for node in forward.nodes:
+        back.nodes.append(node)
+        first, *others = node.outputs
+        if "again" in node.op.info and id(first) not in given:
+            again[id(first)] = node.op.info["again"](*node.inputs, *others, **node.params)
+    return again
+
+
+def _kept_values(forward, back, keep_hidden, again):
     """Forward values the backward needs: id -> (value, output index)."""
     own = {id(node) for node in forward.nodes}
     outputs = {id(v): j for j, v in enumerate(forward.outputs)}
@@ -159,6 +175,7 @@ def _kept_values(forward, back, keep_hidden):
     kept, seen = {}, set()
 
     def visit(v, from_backward):
+        v = again.get(id(v), v)
         if id(v) in inputs or v.node is None or (id(v), from_backward) in seen:
             return
         seen.add((id(v), from_backward))
@@ -203,8 +220,13 @@ def _replace(back, kept):
     """
     mapping = dict(kept)
     nodes = []
+
+    def now(v):
+        v = mapping.get(id(v), v)  # What is computed again may have been copied in turn.
+        return mapping.get(id(v), v)
+
     for node in back.nodes:
-        operands = tuple(mapping.get(id(v), v) for v in node.inputs)
+        operands = tuple(map(now, node.inputs))
         if all(a is b for a, b in zip(operands, node.inputs)):
             nodes.append(node)
             continue
@@ -215,4 +237,4 @@ def _replace(back, kept):
                 mapping[id(old)] = new
         nodes.append(copy)
     back.nodes = nodes
-    back.outputs = [mapping.get(id(v), v) for v in back.outputs]
+    back.outputs = [now(v) for v in back.outputs]

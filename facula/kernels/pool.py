@@ -15,7 +15,7 @@ Limit: instructions, some 8 for each tap and element in lanes; 16 to 25 GB/s of 
 
 from __future__ import annotations
 
-from facula.base.dtypes import dtype, int32, int64
+from facula.base.dtypes import dtype, int32
 from facula.ir import loops as L
 from facula.kernels.windows import numbered
 

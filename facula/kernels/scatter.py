@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.ir import loops as L
+from facula.ir.dims import product
 
 #: Elements that one parallel chunk of the initial copy has at least.
 _CHUNK = 16384
@@ -57,12 +58,12 @@ def scatter(dtype, rank: int, dim: int, how: str, from_zero: bool) -> L.Kernel:
     index, src = k.buffer("index", D.int64), k.buffer("src", dtype)
     y = k.buffer("y", dtype, "rw")
     n, m, i_s, s_s = ([k.size(f"{c}{d}") for d in range(rank)] for c in "nmis")
-    total = _product(m)
+    total = product(m)
     _start(k, x, y, total)
-    strides = [_product(m[d + 1 :]) for d in range(rank)]
+    strides = [product(m[d + 1 :]) for d in range(rank)]
     others = [d for d in range(rank) if d != dim]
     grain = L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1)
-    with k.parallel(0, _product([n[d] for d in others]), grain=grain) as line:
+    with k.parallel(0, product([n[d] for d in others]), grain=grain) as line:
         place = {}
         rest = line
         for d in reversed(others[1:]):
@@ -72,7 +73,7 @@ def scatter(dtype, rank: int, dim: int, how: str, from_zero: bool) -> L.Kernel:
             place[others[0]] = rest
 
         def base(by):
-            return k.let(_sum(place[d] * by[d] for d in others), "base")
+            return k.let(sum((place[d] * by[d] for d in others), L.Const(0, D.int64)), "base")
 
         at, from_, to = base(i_s), base(s_s), base(strides)
         with k.serial(0, n[dim]) as i:
@@ -144,7 +145,7 @@ def index_put(dtype, width: int, accumulate: bool, from_zero: bool) -> L.Kernel:
     y = k.buffer("y", dtype, "rw")
     count, inner = k.size("count"), k.size("inner")
     m = [k.size(f"m{d}") for d in range(width)]
-    _start(k, x, y, _product(m) * inner)
+    _start(k, x, y, product(m) * inner)
     with _row_blocks(k, L.Const(1, D.int64), m[0], count * inner) as (_, lo, hi):
         with k.serial(0, count) as r:
             parts = [k.let(index[r * width + d], "w") for d in range(width)]
@@ -161,17 +162,3 @@ def index_put(dtype, width: int, accumulate: bool, from_zero: bool) -> L.Kernel:
                 with k.vector(0, inner) as j:
                     k.store(y, to + j, combine(how, y[to + j], src[from_ + j]))
     return k.kernel()
-
-
-def _product(sizes):
-    result = L.Const(1, D.int64)
-    for n in sizes:
-        result = result * n
-    return result
-
-
-def _sum(terms):
-    result = L.Const(0, D.int64)
-    for t in terms:
-        result = result + t
-    return result

@@ -6,7 +6,7 @@ from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
-from facula.ops.promote import to
+from facula.ops.promote import is_zero, to, wide
 from facula.ops.reduce import size_value, spread, sum_, with_ones, wrap_dims
 from facula.ops.registry import F, Scalar, composite, op
 
@@ -19,38 +19,39 @@ def moments(x: Value, dims) -> tuple[Value, Value]:
     return mean, sum_(d * d, dims=dims) / count
 
 
-def _wide(x):
-    return to(x, D.float32) if x.dtype in (D.float16, D.bfloat16) else x
-
-
 def _normalized(x, *, dims, eps):
     """(x - mean) / sqrt(var + eps), and the mean and 1 / sqrt(var + eps)."""
-    w = _wide(x)
+    w = wide(x)
     mean, var = moments(w, dims)
     rstd = F.rsqrt(var + eps)
-    y = (w - spread(mean, w.shape, dims)) * spread(rstd, w.shape, dims)
-    return to(y, x.dtype), mean, rstd
+    return _standardised(x, mean, rstd, dims=dims), mean, rstd
+
+
+def _standardised(x, mean, rstd, *, dims, eps=None):
+    y = (wide(x) - spread(mean, x.shape, dims)) * spread(rstd, x.shape, dims)
+    return to(y, x.dtype)
 
 
 def _normalized_gradient(gs, ys, x, *, dims, eps):
     g, g_mean, g_rstd = gs
     _, mean, rstd = ys
-    w, g = _wide(x), _wide(g)
+    w, g = wide(x), wide(g)
     count = size_value(sizes.product(x.shape[d] for d in dims), w.dtype)
     d = w - spread(mean, w.shape, dims)
     xhat = d * spread(rstd, w.shape, dims)
     gm, gx = sum_(g, dims=dims) / count, sum_(g * xhat, dims=dims) / count
     inner = g - spread(gm, w.shape, dims) - xhat * spread(gx, w.shape, dims)
     grad = inner * spread(rstd, w.shape, dims)
-    # The statistics are outputs as well: batch norm's running averages read them (no gradient
-    # flows there), and second derivatives do.
-    grad = grad + spread(g_mean / count, w.shape, dims)
-    grad = grad - d * spread(g_rstd * rstd * rstd * rstd / count, w.shape, dims)
+    # The statistics are outputs as well: of second derivatives and of batch norm's averages.
+    if not is_zero(g_mean):
+        grad = grad + spread(g_mean / count, w.shape, dims)
+    if not is_zero(g_rstd):
+        grad = grad - d * spread(g_rstd * rstd * rstd * rstd / count, w.shape, dims)
     return (to(grad, x.dtype),)
 
 
 #: Standardised values, and the mean and reciprocal standard deviation (``dims`` removed).
-normalized_ = composite("normalized", _normalized, _normalized_gradient)
+normalized_ = composite("normalized", _normalized, _normalized_gradient, again=_standardised)
 
 
 def _affine(y, weight, bias, shape=None):
@@ -106,7 +107,7 @@ def rms_norm(input: Value, normalized_shape, weight: Value = None, eps=None):
             f"Given normalized_shape={list(normalized_shape)}, got input "
             f"of size{list(input.shape)}",
         )
-    x = _wide(input)
+    x = wide(input)
     if eps is None:
         eps = 2.220446049250313e-16 if x.dtype is D.float64 else 1.1920928955078125e-07
     mean = F.mean(x * x, tuple(range(input.ndim - k, input.ndim)), True)
@@ -214,7 +215,7 @@ def _variance(name, input, dim, unbiased, correction, keepdim):
     if not input.dtype.is_floating_point:
         fail(DtypeError, name, "std and var only support floating point and complex dtypes")
     dims = wrap_dims(name, dim, input.ndim)
-    x = _wide(input)
+    x = wide(input)
     if not dims:
         x, dims = F.reshape(x, (1,)), (0,)
     count = sizes.product(x.shape[d] for d in dims)

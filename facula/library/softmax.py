@@ -5,39 +5,34 @@ from __future__ import annotations
 from facula.base import dtypes as D
 from facula.base.errors import wrap_dim
 from facula.ir.program import Value
-from facula.ops.promote import to
+from facula.ops.promote import to, wide
 from facula.ops.reduce import max_, spread, sum_, wrap_dims
 from facula.ops.registry import F, composite, op
 
 BOTH = ("torch", "method", "nn.functional", "special")
 
 
-def _wide(x):
-    """Half-precision rows are worked on in float32."""
-    return to(x, D.float32) if x.dtype in (D.float16, D.bfloat16) else x
-
-
 def _softmax(x, *, dim):
-    w = _wide(x)
+    w = wide(x)
     e = F.exp(w - spread(max_(w, dims=(dim,)), w.shape, (dim,)))
     # One division a row: the sum is at least 1, so that its reciprocal costs no range.
     return to(e * spread(1.0 / sum_(e, dims=(dim,)), w.shape, (dim,)), x.dtype)
 
 
 def _softmax_gradient(g, y, x, *, dim):
-    g, s = _wide(g), _wide(y)
+    g, s = wide(g), wide(y)
     total = sum_(g * s, dims=(dim,))
     return (to((g - spread(total, s.shape, (dim,))) * s, x.dtype),)
 
 
 def _log_softmax(x, *, dim):
-    w = _wide(x)
+    w = wide(x)
     shifted = w - spread(max_(w, dims=(dim,)), w.shape, (dim,))
     return to(shifted - spread(F.log(sum_(F.exp(shifted), dims=(dim,))), w.shape, (dim,)), x.dtype)
 
 
 def _log_softmax_gradient(g, y, x, *, dim):
-    g, y = _wide(g), _wide(y)
+    g, y = wide(g), wide(y)
     total = sum_(g, dims=(dim,))
     return (to(g - F.exp(y) * spread(total, y.shape, (dim,)), x.dtype),)
 

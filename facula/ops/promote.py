@@ -56,6 +56,11 @@ def result_dtype(*values) -> D.dtype:
     return D.result_type(*groups)
 
 
+def wide(x) -> Value:
+    """Half precision as float32, in which it is worked on; other dtypes as they are."""
+    return to(x, D.float32) if x.dtype in (D.float16, D.bfloat16) else x
+
+
 def to(x, dtype: D.dtype) -> Value:
     """``x`` as a strong value of ``dtype``."""
     if not isinstance(dtype, D.dtype):

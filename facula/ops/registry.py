@@ -69,10 +69,11 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
-def composite(name, body, gradient, meaning=None):
+def composite(name, body, gradient, meaning=None, **info):
     """A primitive that stands for ``body``, ordinary ops, but has a gradient of its own.
 
     The compiler replaces it by its body; ``meaning`` is only given where the body has no oracle.
+    ``again(*inputs, *other outputs)`` is the first output, cheap once the others are known.
     """
 
     def infer(*values, **params):
@@ -81,7 +82,7 @@ def composite(name, body, gradient, meaning=None):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return [(v.dtype, v.shape) for v in outputs]
 
-    return Primitive(name, "composite", infer, meaning, gradient, body=body)
+    return Primitive(name, "composite", infer, meaning, gradient, body=body, **info)
 
 
 class Op:
