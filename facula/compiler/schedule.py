@@ -468,7 +468,7 @@ class Schedule:
         n = self.scope.size(column.size)
         blocks = Run(column.members, (column.size + (COLUMNS - 1)) // COLUMNS, False)
         roots = self._reductions()
-        simple = inner and not self._full_roots() and len(self._passes()) == 1 and len(roots) <= 2
+        simple = inner and len(self._passes()) == 1 and len(roots) <= 2
         with self._parallel([*others, blocks], inner_work * COLUMNS):
             lo = self.k.let(self.index[column.members[-1]] * COLUMNS, "lo")
             hi = self.k.let(L.minimum(lo + COLUMNS, n), "hi")
@@ -484,7 +484,7 @@ class Schedule:
                     self._all_passes(one)
 
     def _whole_block(self, column, lo, inner, roots):
-        """Reduce a block of columns row by row, its sums in registers: same order, fewer misses."""
+        """A block of columns row by row, its sums in registers: same order, fewer misses."""
         tiles = [
             (r, self.k.local(_accumulator(r.dtype), _neutral(r), (COLUMNS,), "acc")) for r in roots
         ]
@@ -493,6 +493,7 @@ class Schedule:
             for root, tile in tiles:
                 value = L.cast(self.scope.element(root.node.inputs[0], self.index), tile.dtype)
                 self.k.assign(tile, j, _combined(root, tile[j], value))
+            self._store_full(0, True)
         with self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
             self._set(column, lo + j)
             self._finish(1, [(root, tile[j]) for root, tile in tiles])
