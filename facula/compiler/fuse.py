@@ -27,6 +27,8 @@ from facula.ops.promote import is_zero
 MOST_BUFFERS = 24
 #: Pointwise values used by several kernels are stored rather than recomputed from this cost on.
 DEAR = 12
+#: Those computed from so many memories of their own size are stored as well.
+MANY_READS = 3
 _COST = {
     "exp": 4,
     "log": 5,
@@ -171,19 +173,30 @@ class Fusion:
             self.roots[id(v)] = v
 
     def _dear_values(self):
-        """Store values that would be dear to compute once a kernel."""
+        """Store values that would be dear to compute once a kernel, or read much to compute.
+
+        A sum that grows from layer to layer would otherwise be summed up in each of them anew.
+        """
         cost: dict[int, int] = {}
+        reads: dict[int, set] = {}  # the memories, as large as the value, that it is computed from
         uses = self._uses()
         for node in self.program.nodes:
-            own = _COST.get(node.op.name, 1) if node.op.kind == "pointwise" else 0
+            kind = node.op.kind
+            own = _COST.get(node.op.name, 1) if kind == "pointwise" else 0
             total = own + sum(cost.get(id(v), 0) for v in node.inputs)
+            read = set()
+            if kind in ("pointwise", "movement") and node.op.name != "expand":
+                for v in node.inputs:
+                    read |= {id(v)} if self._is_read(v) else reads.get(id(v), set())
             for v in node.outputs:
-                if id(v) in self.roots:
-                    total = 0
-                elif node.op.kind == "pointwise" and total >= DEAR and _apart(uses[id(v)]):
+                dear = kind == "pointwise" and (total >= DEAR or len(read) >= MANY_READS)
+                if dear and id(v) not in self.roots and _apart(uses[id(v)]):
                     self.roots[id(v)] = v
-                    total = 0
-                cost[id(v)] = total
+                cost[id(v)] = 0 if id(v) in self.roots else total
+                reads[id(v)] = read
+
+    def _is_read(self, v):
+        return id(v) in self.roots or id(v) in self.inputs or v.node.op.kind == "gather"
 
     def _uses(self) -> dict[int, set]:
         """For each value, the kernels that need it: (stage, shape, reduced dimensions).
