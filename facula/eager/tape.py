@@ -350,7 +350,13 @@ class Task:
         if slots is None:
             slots = self.pending[target] = [None] * target.outputs
             heappush(self.heap, (target.order, target))
-        slots[number] = g if slots[number] is None else add(slots[number], g)
+        have = slots[number]
+        if have is None:
+            slots[number] = g
+        elif fresh and mode.grad is False and g._meta is have._meta:
+            slots[number] = add_(g, have)  # Nobody else holds it: no new memory, same bits.
+        else:
+            slots[number] = add(have, g)
 
     def _to_leaf(self, leaf, g, fresh):
         if self.capture is not None and id(leaf) not in self.capture:

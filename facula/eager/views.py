@@ -28,6 +28,7 @@ from facula.ir.program import Node as Movement
 from facula.ir.program import Value
 from facula.ops import F
 from facula.ops.movement import slice_
+from facula.runtime.storage import allocate
 
 
 class ViewNode(Node):
@@ -64,9 +65,14 @@ class PartsNode(Node):
         parts = [(view, g) for view, g in zip(self.views, gs) if g is not None]
         if mode.grad is not False and any(g._meta.requires_grad for _, g in parts):
             return (self._recorded(parts),), ()
-        whole = tape.zeros(contiguous(self.own.shape, self.own.dtype))
+        all_of_it = contiguous(self.own.shape, self.own.dtype)
+        if sum([g._meta.numel for _, g in parts]) == all_of_it.numel:
+            block = allocate(all_of_it.nbytes)
+            whole = wrap(all_of_it, block.ptr, block)
+        else:
+            whole = tape.zeros(all_of_it)
         for view, g in parts:
-            new, offset = view_through(view.chain, whole._meta, {})
+            new, offset = view.placed
             tape.copy_(wrap(new, whole._ptr + offset, whole._storage), g)
         return (whole,), (True,)
 
@@ -109,9 +115,12 @@ def place(g, movement):
 
 
 class View:
-    """How one result of a view op is made of its input: a chain of movements of that meta."""
+    """How one result of a view op is made of its input: a chain of movements of that meta.
 
-    __slots__ = ("plain", "recorded", "offset", "chain", "title", "share")
+    ``placed`` is the (Meta, byte offset) of a part in a contiguous whole, for its gradient.
+    """
+
+    __slots__ = ("plain", "recorded", "offset", "chain", "title", "share", "placed")
 
     def __init__(self, own, new, offset, chain, title):
         self.plain, self.recorded = new, new.with_grad(own.requires_grad)
@@ -318,16 +327,13 @@ def _several(views, cls, own):
 def _are_parts(views, own) -> bool:
     """Whether the views show different elements, all of them in a contiguous whole too."""
     whole = contiguous(own.shape, own.dtype)
-    return (
-        all(
-            isinstance(view, View)
-            and view.chain
-            and view.chain[0].op is slice_
-            and view_through(view.chain, whole, {}) is not None
-            for view in views
-        )
-        and sum(view.plain.numel for view in views) <= own.numel
-    )
+    for view in views:
+        if type(view) is not View or not view.chain or view.chain[0].op is not slice_:
+            return False
+        view.placed = view_through(view.chain, whole, {})
+        if view.placed is None:
+            return False
+    return sum(view.plain.numel for view in views) <= own.numel
 
 
 def _view(own, chain, title, symbols={}):  # noqa: B006  never changed
