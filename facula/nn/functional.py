@@ -236,9 +236,24 @@ def scaled_dot_product_attention(
     heads, each used by several of query's. Views of ``[batch, l, heads, e]`` are read as they lie,
     and the result is such a view.
     """
-    given = (query, key, value)
+    if query.ndim != 4 or key.ndim != 4 or value.ndim != 4:
+        return _attention_of_any_rank(
+            query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
+        )
+    q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if dropout_p > 0.0:
+        y = _op("attention_dropout")(
+            q, k, v, attn_mask, float(dropout_p), is_causal, scale, enable_gqa
+        )
+    else:
+        y = _op("attention_core")(q, k, v, attn_mask, is_causal, scale, enable_gqa)
+    return y.transpose(1, 2)
+
+
+def _attention_of_any_rank(query, key, value, mask, *options):
+    """The leading dimensions broadcast and made one, or one added."""
+    given = query, key, value
     for name, x in zip(("query", "key", "value"), given):
-        need_tensor("scaled_dot_product_attention", x)
         if x.ndim < 2:
             fail(
                 ShapeError,
@@ -246,29 +261,13 @@ def scaled_dot_product_attention(
                 f"expected {name} to be at least 2 dimensional, got {x.ndim}D",
             )
     rank = max(x.ndim for x in given)
-    flat = all(x.ndim == 4 for x in given)
-    if not flat:
-        given, attn_mask, batch = _in_four_dimensions(given, attn_mask, rank)
-    given = [x.transpose(1, 2) for x in given]
-    if dropout_p > 0.0:
-        y = _op("attention_dropout")(
-            *given, attn_mask, float(dropout_p), is_causal, scale, enable_gqa
-        )
-    else:
-        y = _op("attention_core")(*given, attn_mask, is_causal, scale, enable_gqa)
-    y = y.transpose(1, 2)
-    return y if flat else y.reshape((*batch, *y.shape[1:])[-rank:])
-
-
-def _in_four_dimensions(given, mask, rank):
-    """Operands (and mask) with one batch dimension, and the leading dimensions of the result."""
-    rank = max(4, rank)
-    given = [x.reshape(*(1,) * (rank - x.ndim), *x.shape) for x in given]
+    given = [x.reshape(*(1,) * (max(4, rank) - x.ndim), *x.shape) for x in given]
     batch = broadcast_shapes(*(x.shape[:-3] for x in given))
     given = [x.expand(*batch, *x.shape[-3:]).reshape(-1, *x.shape[-3:]) for x in given]
     if mask is not None and mask.ndim > 3:
         mask = mask.expand(*batch, *mask.shape[-3:]).reshape(-1, *mask.shape[-3:])
-    return given, mask, batch
+    y = scaled_dot_product_attention(*given, mask, *options)
+    return y.reshape((*batch, *y.shape[1:])[-rank:])
 
 
 def one_hot(tensor, num_classes=-1):
