@@ -14,8 +14,9 @@ At the end the result is divided by the sum of the weights, turned back and stor
 keys and values instead (:func:`build_rows`): keys' tiles are turned in registers.
 
 What a query's result is depends on its own row alone. A score is a chain of fused multiply-adds in
-the order of e. The sum of weights is sixteen chains, of keys equal modulo ``GROUP``, then halves
-added; a value is a chain in the order of keys; both are rescaled between blocks of ``BLOCK`` keys.
+the order of e. A value is a chain in the order of keys, rescaled between blocks of ``BLOCK`` keys.
+The sum of weights is sixteen chains, of keys equal modulo ``GROUP``: within a block, then of the
+blocks' sums, rescaled; at last halves are added.
 
 Bound of the error against exact arithmetic, of values of magnitude V and scores of magnitude A, in
 units u of the last place (2^-24 for float32): ``(e + 5) A u`` in a score, hence in a weight
@@ -251,18 +252,24 @@ class Common:
 
     def score(self, value, j, i, first, key, limit):
         """A score from the product: scaled and masked. ``j``: in the block, ``key``: of all."""
-        value = value * self.factor
-        counts = key < limit
+        value, none = value * self.factor, self.number(-_INF)
         if self.mask is not None:
-            m = self.masked[j * self.width + i]
+            # Beyond the last key there is no mask. Without one, there are but repeated scores.
+            m, counts = self.masked[j * self.width + i], key < limit
             if self.form.mask is bool_:
                 counts = counts & (m > 0.0)
             else:
                 value = value + m
+            value = L.select(counts, value, none)
         if self.lane is not None:
             ahead = L.minimum(L.maximum(key - first, -1), self.width)
-            counts = counts & (self.lane[i] >= L.cast(ahead, int32))
-        return L.select(counts, value, self.number(-_INF))
+            value = L.select(self.lane[i] >= L.cast(ahead, int32), value, none)
+        return value
+
+    def fill(self, panel, count, whole, value):
+        """Give a panel's rows from ``count`` on a value."""
+        with self.k.serial(count, whole) as j:
+            self.each(lambda i: self.k.store(panel, j * self.width + i, self.number(value)))
 
     # Results
 
@@ -346,6 +353,7 @@ class _Forward(Common):
 
             for t in range(self.height):
                 self.each(lambda i, t=t: put(i, t))
+        self.fill(weights, count, whole, -_INF)
         shrink = k.local(self.type, 0, (width,), name="shrink")
         base = k.local(self.type, 0, (width,), name="base")
 
@@ -355,20 +363,25 @@ class _Forward(Common):
             k.assign(largest, i, new[i])
 
         self.each(compare)
-        with k.serial(0, GROUP) as r:
-            at = r * width
-            self.each(lambda i: k.store(self.sums, at + i, self.sums[at + i] * shrink[i]))
+        rows = 2
 
-        def weigh(i, j, r):
+        def weigh(i, j, t, total):
             p = k.let(L.call("exp", weights[j * width + i] - base[i]), "p")
-            k.store(self.sums, r * width + i, self.sums[r * width + i] + p)
+            k.assign(total, t, i, total[t, i] + p)
             if self.left is not None:
                 p = p * self.left[j * width + i]
             k.store(weights, j * width + i, p)
 
-        with k.serial(0, whole, GROUP) as g, k.serial(0, GROUP, 2) as r:
-            for t in range(2):
-                self.each(lambda i, t=t: weigh(i, g + r + t, r + t))
+        def keep(i, at, t, total):
+            k.store(self.sums, at + i, self.sums[at + i] * shrink[i] + total[t, i])
+
+        with k.serial(0, GROUP, rows) as r:
+            total = k.local(self.type, 0, (rows, width), name="total")
+            with k.serial(0, whole, GROUP) as g:
+                for t in range(rows):
+                    self.each(lambda i, t=t: weigh(i, g + r + t, t, total))
+            for t in range(rows):
+                self.each(lambda i, t=t: keep(i, (r + t) * width, t, total))
         return shrink
 
     def _finish(self, batch, head, first, largest):
@@ -500,16 +513,17 @@ class _Rows(Common):
 
     def _weights(self, batch, head, query, j0, count, whole, base, shrink):
         k, weights, sums = self.k, self.weights, self.sums
-        with k.vector(0, GROUP) as i:
-            k.store(sums, i, sums[i] * shrink)
         if self.left is not None:
             row = ((batch * self.heads + head) * self.queries + query) * self.keys + j0
             with k.vector(0, count) as j:
                 k.store(self.left, j, self.kept(row + j))
-        with k.serial(0, whole, GROUP) as g, k.vector(0, GROUP) as i:
-            p = k.let(L.call("exp", weights[g + i] - base), "p")
-            k.store(sums, i, sums[i] + p)
-            k.store(weights, g + i, p if self.left is None else p * self.left[g + i])
+        with k.vector(0, GROUP) as i:
+            total = k.local(self.type, 0, name="total")
+            with k.serial(0, whole, GROUP) as g:
+                p = k.let(L.call("exp", weights[g + i] - base), "p")
+                k.assign(total, total.get() + p)
+                k.store(weights, g + i, p if self.left is None else p * self.left[g + i])
+            k.store(sums, i, sums[i] * shrink + total)
 
     def _values(self, values, count, shrink):
         """Four vectors of values at a time, over the block's keys."""

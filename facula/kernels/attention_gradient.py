@@ -165,6 +165,8 @@ class _Gradient(Common):
         with k.serial(0, whole, 2) as j:
             for t in range(2):
                 self.each(lambda i, t=t: one(i, j + t))
+        for panel in (self.weights, self.ds):
+            self.fill(panel, count, whole, 0.0)
 
     def _add(self, weights, name, total, at, j0, count):
         """``total[j, c] += sum over queries of weights[j, i] * rows[i, c]`` for some keys."""
