@@ -1,7 +1,9 @@
 """Simplify: equal nodes become one, movements that move nothing vanish, unused nodes go.
 
 The transpose of a product is the product of the transposes in reverse order: written so, it needs
-no copy, as operands are read by strides (the gradient of a linear layer's weight).
+no copy, as operands are read by strides (the gradient of a linear layer's weight). The gradients of
+slices, each with zeros around and added up, are joined where they lie side by side. A copy is the
+value that is copied, unless it is an output: values are not memory.
 
 Only rewrites that cannot change a bit of any result are made here.
 """
@@ -13,7 +15,8 @@ from collections import Counter
 from facula.ir import dims
 from facula.ir.program import Node, Program, Value
 from facula.ops.contraction import matmul_
-from facula.ops.movement import permute_, reshape_
+from facula.ops.movement import cat_, pad_, permute_, reshape_
+from facula.ops.pointwise import copy_
 
 
 def simplify(program: Program) -> Program:
@@ -32,6 +35,9 @@ def simplify(program: Program) -> Program:
             seen[id(old)] = v
     result = writer.result
     result.outputs = [seen.get(id(v), v) for v in program.outputs]
+    for j, v in enumerate(program.outputs):
+        if v.node is not None and v.node.op is copy_:
+            (result.outputs[j],) = writer.node(copy_, (result.outputs[j],), {}, (v,))
     return result.live()
 
 
@@ -49,8 +55,14 @@ class _Writer:
         """The values of a node, of the dtypes and shapes of ``like``."""
         operands, params = _merged(op, operands, params)
         shortcut = _shortcut(op, operands, params, like[0])
+        if shortcut is None and op.name == "add":
+            shortcut = self._joined(*operands)
         if shortcut is not None:
             return [shortcut]
+        return self.node(op, operands, params, like)
+
+    def node(self, op, operands, params, like):
+        """As :meth:`write`, of a node that is needed as it is."""
         key = (op.name, tuple(map(id, operands)), _frozen(params))
         twin = self._known.get(key)
         if twin is None:
@@ -66,6 +78,21 @@ class _Writer:
         order = (*range(n - 2), n - 1, n - 2)
         a, b = (self._of(permute_, v, order=order) for v in (a, b))
         return self._of(reshape_, self._of(matmul_, b, a), shape=tuple(like.shape))
+
+    def _joined(self, a, b):
+        """The sum of two values with zeros around them, if they lie side by side."""
+        parts = _surrounded(a), _surrounded(b)
+        if None in parts or parts[0][1] != parts[1][1]:
+            return None
+        for (x, dim, before, end, _), (y, _, start, _, after) in (parts, parts[::-1]):
+            if dims.same(end, start):
+                pieces = [v for part in (x, y) for v in _pieces(part, dim)]
+                whole = self._of(cat_, *pieces, dim=dim)
+                if dims.same(before, 0) and dims.same(after, 0):
+                    return whole
+                around = {"before": before, "after": after, "between": 0, "value": 0}
+                return self._of(pad_, whole, dim=dim, **around)
+        return None
 
     def _of(self, op, *operands, **params):
         ((dtype, shape),) = op.infer(*operands, **params)
@@ -90,6 +117,21 @@ def _transposed_product(node, uses):
     return None
 
 
+def _surrounded(v):
+    """(What is surrounded by zeros, along which dimension, where it begins and ends, the rest)."""
+    node = v.node
+    if node is None or node.op is not pad_ or node.params["value"] or node.params["between"]:
+        return None
+    (x,), p = node.inputs, node.params
+    return x, p["dim"], p["before"], p["before"] + x.shape[p["dim"]], p["after"]
+
+
+def _pieces(v, dim):
+    """What a value is joined of along a dimension."""
+    joined = v.node is not None and v.node.op is cat_ and v.node.params["dim"] == dim
+    return v.node.inputs if joined else (v,)
+
+
 def _frozen(params):
     """Params as a key; 1, 1.0 and True, or 0.0 and -0.0, are different constants."""
     return tuple((k, repr(v)) for k, v in params.items())
@@ -109,7 +151,7 @@ def _shortcut(op, operands, params, result):
         return operands[0]
     if name == "cast" and operands[0].dtype is params["dtype"] and not operands[0].weak:
         return operands[0]
-    if name == "detach":
+    if name in ("detach", "copy"):
         return operands[0]
     return None
 

@@ -23,13 +23,13 @@ def substitution(guards) -> dict[str, object]:
         for part in value.symbols if isinstance(value, Dim) else ():
             users.setdefault(part, set()).add(name)
 
-    for (question, a, b), answer in guards.items():
-        if question != "eq" or not answer:
-            continue
+    equal = [(a, b) for (question, a, b), answer in guards.items() if question == "eq" and answer]
+    # Multiples last, when what is a number is known to be one.
+    for a, b, solved in [(*pair, solved) for solved in (_solved, _multiple) for pair in equal]:
         a, b = dims.substitute(a, table, True), dims.substitute(b, table, True)
         if dims.same(a, b):
             continue
-        name, value = _solved(a, b)
+        name, value = solved(a, b)
         if name is not None:
             for user in users.pop(name, ()):
                 put(user, dims.substitute(table[user], {name: value}, True))
@@ -49,6 +49,20 @@ def _solved(a, b):
             rest = difference - coefficient * Dim.symbol(name, 0)
             if not isinstance(rest, Dim) or name not in rest.symbols:
                 return name, _with_hint(-rest if coefficient == 1 else rest, a, b)
+    return None, None
+
+
+def _multiple(a, b):
+    """A symbol that is a multiple of a number, and the product of that and the quotient."""
+    difference = a - b
+    for monomial, c in difference.terms.items() if isinstance(difference, Dim) else ():
+        atom = monomial[0] if len(monomial) == 1 else None
+        if isinstance(atom, tuple) and atom[0] == "div" and dims.same(atom[2], abs(c)):
+            whole = atom[1]
+            product = Dim({monomial: abs(c)}, dims.hint(whole))
+            if whole.is_symbol and dims.same(difference * (1 if c > 0 else -1), product - whole):
+                (name,) = whole.symbols
+                return name, product
     return None, None
 
 

@@ -56,8 +56,23 @@ expand_ = Primitive(
 # reshape -----------------------------------------------------------------------------------------
 
 
+def _as_many(a, b) -> bool:
+    """Whether two shapes have as many elements, asked of the sizes that they do not share.
+
+    What the others are then does not matter: a width that its heads divide is known to be so.
+    """
+    left, right = [], list(b)
+    for n in a:
+        at = next((i for i, m in enumerate(right) if dims.same(n, m)), None)
+        if at is None:
+            left.append(n)
+        else:
+            del right[at]
+    return dims.product(left) == dims.product(right) or dims.product(a) == dims.product(b)
+
+
 def _reshape_infer(x, *, shape):
-    if not dims.structural() and not dims.product(x.shape) == dims.product(shape):
+    if not dims.structural() and not _as_many(x.shape, shape):
         fail(
             ShapeError,
             "reshape",

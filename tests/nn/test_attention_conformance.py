@@ -239,3 +239,22 @@ def test_module_in_place_of_weights():
     with_weights, _ = module(x, x, x, **options)
     without, none = module(x, x, x, need_weights=False, **options)
     assert none is None and facula.allclose(with_weights, without, atol=1e-5)
+
+
+def test_heads_of_one_projection_are_copied_neither_way():
+    """Heads that are written as a quotient of a width, split from one product, joined after."""
+    qkv = nn.Linear(32, 96)
+
+    def run(x):
+        b, t, c = x.shape
+        q, k, v = (y.view(b, t, 4, c // 4).transpose(1, 2) for y in qkv(x).split(c, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return y.transpose(1, 2).contiguous().view(b, t, c) * x
+
+    explained = facula.explain(run, facula.randn(2, 6, 32, requires_grad=True))
+    moved = {"slice", "reshape", "permute", "copy", "expand", "pad"}
+    for stage in (explained, explained.backward):
+        for group in stage.groups:
+            assert not {node.op.name for node in group.nodes} <= moved, group
+    names = [node.op.name for group in explained.backward.groups for node in group.nodes]
+    assert "cat" in names and "pad" not in names
