@@ -161,7 +161,7 @@ _attention_kernel = functools.lru_cache(maxsize=None)(attention.build)
 _attention_gradient_kernel = functools.lru_cache(maxsize=None)(attention_gradient.build)
 
 
-def _attention_of(module, kernel_of, names, outputs):
+def _attention_of(kernel_of, names, outputs, **choice):
     """The lowering of attention or of its gradient, whose first operands have these names."""
 
     def lowering(node, operands, results, temp):
@@ -207,7 +207,7 @@ def _attention_of(module, kernel_of, names, outputs):
                 2,
                 machine.vector_bytes,
             )
-            return kernel_of(module.choose(form, values["queries"])), {}
+            return kernel_of(attention.choose(form, values["queries"], **choice)), {}
 
         return [*calls, C.selected(select, bindings, places, results)]
 
@@ -457,12 +457,12 @@ LOWERINGS: dict = {
     "sort": _sort,
     "topk": _topk,
     "matmul": _matmul,
-    "attention": _attention_of(attention, _attention_kernel, "qkv", ("y", "lse")),
+    "attention": _attention_of(_attention_kernel, "qkv", ("y", "lse")),
     "attention_gradient": _attention_of(
-        attention_gradient,
         _attention_gradient_kernel,
         ("g", "y", "lse", "q", "k", "v"),
         ("gq", "gk", "gv"),
+        few=0,
     ),
     "cat": _cat,
     "recurrence": _recurrence,

@@ -76,10 +76,10 @@ class Form(NamedTuple):
     vector_bytes: int
 
 
-def choose(form: Form, queries: int) -> Form:
-    """The form that suits so many queries."""
+def choose(form: Form, queries: int, few: int = _FEW) -> Form:
+    """The form that suits so many queries; up to ``few`` of them row by row."""
     lanes = form.vector_bytes // tiles.accumulator(form.dtype).itemsize
-    return form._replace(vectors=0 if queries <= _FEW else 1 if queries <= lanes else 2)
+    return form._replace(vectors=0 if queries <= few else 1 if queries <= lanes else 2)
 
 
 def build(form: Form) -> L.Kernel:

@@ -26,12 +26,6 @@ from facula.kernels.attention import BLOCK, GROUP, Common, Form
 from facula.kernels.tiles import round_up
 
 
-def choose(form: Form, queries: int) -> Form:
-    """The form that suits so many queries."""
-    lanes = form.vector_bytes // tiles.accumulator(form.dtype).itemsize
-    return form._replace(vectors=1 if queries <= lanes else 2)
-
-
 def build(form: Form) -> L.Kernel:
     """The kernel: g, y, lse, q, k, v, (mask), (p, seed, offset), gq, gk, gv; sizes; scratch.
 

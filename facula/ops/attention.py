@@ -37,16 +37,11 @@ def _infer(q, k, v, *rest, masked, dropout, **params):
             DtypeError, NAME,
             f"Expected query, key, and value to have the same floating-point dtype, got {names}",
         )  # fmt: skip
-    fits = k.shape[0] == q.shape[0] and _same(v.shape[:3], k.shape[:3]) and k.shape[3] == q.shape[3]
-    if not fits:
+    if not (_same(k.shape[::3], q.shape[::3]) and _same(v.shape[:3], k.shape[:3])):
         _misfit(q, k, v)
     if masked and not _same(rest[0].shape, weights_shape(q, k)):
         fail(ShapeError, NAME, f"expected a mask of {weights_shape(q, k)}, got {rest[0].shape}")
-    batch, queries, heads, _ = q.shape
-    return [
-        (q.dtype, (batch, queries, heads, v.shape[3])),
-        (_sum_dtype(q), (batch, heads, queries)),
-    ]
+    return [(q.dtype, (*q.shape[:3], v.shape[3])), (_sum_dtype(q), weights_shape(q, k)[:3])]
 
 
 def _misfit(q, k, v):
@@ -61,10 +56,7 @@ def _misfit(q, k, v):
 
 
 def need_groups(q, k, v) -> None:
-    """Refuse heads of queries that do not divide among those of the keys.
-
-    Not asked by the inference of types, as no later pass could answer it for symbols.
-    """
+    """Refuse heads that do not divide among the keys'; asked once, of symbols by a guard."""
     if k.shape[2] == 0 or not q.shape[2] % k.shape[2] == 0:
         _misfit(q, k, v)
 
@@ -76,61 +68,6 @@ def _flops(q, k, sizes):
 
 def _same(a, b):
     return len(a) == len(b) and all(m == n for m, n in zip(a, b))
-
-
-# What it means -----------------------------------------------------------------------------------
-
-
-def _arrays(np, q, k, v, rest, causal, masked, dropout, scale):
-    """q, k, v with heads first and repeated; scores; what dropout leaves; the scale."""
-    rest, groups = list(rest), q.shape[2] // k.shape[2]
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    k, v = np.repeat(k, groups, 1), np.repeat(v, groups, 1)
-    scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
-    s = q @ k.swapaxes(-1, -2) * scale
-    if masked:
-        mask = rest.pop(0)
-        s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
-    if causal:
-        s = np.where(np.tril(np.ones(s.shape[-2:], bool)), s, -np.inf)
-    left = np.ones_like(s)
-    if dropout:
-        p, seed, offset = rest
-        position = np.arange(s.size).reshape(s.shape)
-        bits = R.random_bits.meaning(np, position, seed, offset, word=0)
-        u = (bits & ((1 << 24) - 1)) * 2.0**-24
-        left = np.where(u >= p, 1 / (1 - p) if p < 1 else 0.0, 0.0)
-    return q, k, v, s, left, scale
-
-
-def _row_sums(np, s):
-    high = np.max(s, -1, keepdims=True, initial=-np.inf)
-    high = np.where(np.isinf(high), 0, high)
-    with np.errstate(divide="ignore"):
-        lse = np.log(np.sum(np.exp(s - high), -1, keepdims=True)) + high
-    return np.where(np.isneginf(lse), np.inf, lse)
-
-
-def _meaning(np, q, k, v, *rest, **params):
-    _, _, values, s, left, _ = _arrays(np, q, k, v, rest, **params)
-    lse = _row_sums(np, s)
-    y = (np.exp(s - lse) * left) @ values
-    return y.transpose(0, 2, 1, 3).astype(q.dtype), lse[..., 0]
-
-
-def _gradient_meaning(np, g, y, lse, q, k, v, *rest, **params):
-    heads = k.shape[2]
-    dtype, qs, ks, vs, s, left, scale = q.dtype, *_arrays(np, q, k, v, rest, **params)
-    p, g = np.exp(s - lse[..., None]), g.transpose(0, 2, 1, 3)
-    delta = np.sum(g * y.transpose(0, 2, 1, 3), -1, keepdims=True)
-    ds = p * (left * (g @ vs.swapaxes(-1, -2)) - delta) * scale
-
-    def one_head(x):
-        b, h, n, c = x.shape
-        return x.reshape(b, heads, h // heads, n, c).sum(2)
-
-    gk, gv = one_head(ds.swapaxes(-1, -2) @ qs), one_head((p * left).swapaxes(-1, -2) @ g)
-    return tuple(x.transpose(0, 2, 1, 3).astype(dtype) for x in (ds @ ks, gk, gv))
 
 
 # In ordinary ops ----------------------------------------------------------------------------------
@@ -206,7 +143,7 @@ def _body(q, k, v, *rest, **params):
     parts = _Parts(q, k, v, rest, **params)
     y = F.matmul(parts.dropped(parts.p), parts.v)
     # The logarithms are for the kernel of the gradient alone, which this has no part in.
-    lse = expand_to(to(0, _sum_dtype(q)), (q.shape[0], q.shape[2], q.shape[1]))
+    lse = expand_to(to(0, _sum_dtype(q)), weights_shape(q, k)[:3])
     return _turned(y), lse
 
 
@@ -222,28 +159,18 @@ def _gradient(gs, ys, q, k, v, *rest, **params):
     return (*grads, *(None,) * (3 + len(rest) - len(grads)))
 
 
-def _second_gradient(cotangents, results, g, y, lse, q, k, v, *rest, **params):
-    """Of the gradient as a function of g, q, k and v: y and lse are functions of these."""
+def _gradient_body(g, q, k, v, *rest, **params):
     m = _Parts(q, k, v, rest, **params)
-    g, scale = _turned(g), m.scale
-    a, b, c = _turned(cotangents[0]), m.repeated(cotangents[1]), m.repeated(cotangents[2])
-    dp = m.dropped(F.matmul(g, _t(m.v)))
-    ds = m.of_scores(dp) * scale
-    # The scores' cotangent ds goes to gq = ds k and gk = ds.T q, the weights' to gv = w.T g.
-    to_ds = (F.matmul(a, _t(m.k)) + F.matmul(m.q, _t(b))) * scale
-    delta = F.sum(m.p * dp, -1, True)
-    shift = F.sum(to_ds * m.p, -1, True)
-    to_p = to_ds * (dp - delta) - shift * dp + m.dropped(F.matmul(g, _t(c)))
-    to_w = m.dropped(m.p * (to_ds - shift))
-    to_s = m.of_scores(to_p) * scale
-    to_g = F.matmul(m.dropped(m.p), c) + F.matmul(to_w, m.v)
-    to_q = F.matmul(ds, b) + F.matmul(to_s, m.k)
-    to_k = F.matmul(_t(ds), a) + F.matmul(_t(to_s), m.q)
-    to_v = F.matmul(_t(to_w), g)
-    grads = [_turned(to_g), None, None, _turned(to_q), m.folded(to_k), m.folded(to_v)]
-    if params["masked"] and rest[0].dtype.is_floating_point:
-        grads.append(to(m.of_scores(to_p), rest[0].dtype))
-    return (*grads, *(None,) * (6 + len(rest) - len(grads)))
+    g = _turned(g)
+    ds = m.of_scores(m.dropped(F.matmul(g, _t(m.v)))) * m.scale
+    gk, gv = F.matmul(_t(ds), m.q), F.matmul(_t(m.dropped(m.p)), g)
+    return _turned(F.matmul(ds, m.k)), m.folded(gk), m.folded(gv)
+
+
+def _second_gradient(pull, cotangents, results, g, y, lse, *operands, **params):
+    """Of the gradient as a function of g and the operands: y and lse are functions of these."""
+    to_g, *others = pull(lambda *xs: _gradient_body(*xs, **params), (g, *operands), cotangents)
+    return to_g, None, None, *others
 
 
 def _draws(node):
@@ -255,7 +182,7 @@ def _draws(node):
 #: with dropout p (float32), seed and offset. Gives ``[b, l, h, v]``, and ``[b, h, l]``: of each row
 #: the logarithm of the sum of exponentials (infinite if it attends to nothing; the result is 0).
 attention_ = Primitive(
-    "attention", "opaque", _infer, _meaning, _gradient, body=_body, draws=_draws,
+    "attention", "opaque", _infer, None, _gradient, body=_body, draws=_draws,
     flops=lambda y, q, k, v, *rest, **p: _flops(q, k, q.shape[3] + v.shape[3]),
 )  # fmt: skip
 #: The cotangents of q, k and v from that of the result, the results, and all operands.
@@ -263,7 +190,7 @@ attention_gradient_ = Primitive(
     "attention_gradient",
     "opaque",
     lambda g, y, lse, q, k, v, *rest, **params: [(x.dtype, x.shape) for x in (q, k, v)],
-    _gradient_meaning,
-    _second_gradient,
+    None,
+    pulled=_second_gradient,
     flops=lambda dq, g, y, lse, q, k, v, *rest, **p: _flops(q, k, 3 * q.shape[3] + 2 * v.shape[3]),
 )

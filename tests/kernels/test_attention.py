@@ -10,7 +10,6 @@ from running import guarded, run, storage
 
 from facula.base import dtypes as D
 from facula.kernels import attention, attention_gradient
-from facula.ops.attention import attention_, attention_gradient_
 
 #: batch, heads of queries, heads of keys, queries, keys, depth, values
 SIZES = [
@@ -47,6 +46,51 @@ def loaded(raw, d):
     return raw.astype("float64")
 
 
+def arrays_of(q, k, v, rest, causal, masked):
+    """q, k, v with heads first and repeated; scores; the scale."""
+    rest, groups = list(rest), q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+    k, v = np.repeat(k, groups, 1), np.repeat(v, groups, 1)
+    scale = 1 / np.sqrt(q.shape[-1])
+    s = q @ k.swapaxes(-1, -2) * scale
+    if masked:
+        mask = rest.pop(0)
+        s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+    if causal:
+        s = np.where(np.tril(np.ones(s.shape[-2:], bool)), s, -np.inf)
+    return q, k, v, s, scale
+
+
+def row_sums(s):
+    high = np.max(s, -1, keepdims=True, initial=-np.inf)
+    high = np.where(np.isinf(high), 0, high)
+    with np.errstate(divide="ignore"):
+        lse = np.log(np.sum(np.exp(s - high), -1, keepdims=True)) + high
+    return np.where(np.isneginf(lse), np.inf, lse)
+
+
+def meaning(q, k, v, *rest, **params):
+    _, _, values, s, _ = arrays_of(q, k, v, rest, **params)
+    lse = row_sums(s)
+    y = np.exp(s - lse) @ values
+    return y.transpose(0, 2, 1, 3).astype(q.dtype), lse[..., 0]
+
+
+def gradient_meaning(g, y, lse, q, k, v, *rest, **params):
+    heads = k.shape[2]
+    qs, ks, vs, s, scale = arrays_of(q, k, v, rest, **params)
+    p, g = np.exp(s - lse[..., None]), g.transpose(0, 2, 1, 3)
+    delta = np.sum(g * y.transpose(0, 2, 1, 3), -1, keepdims=True)
+    ds = p * (g @ vs.swapaxes(-1, -2) - delta) * scale
+
+    def one_head(x):
+        b, h, n, c = x.shape
+        return x.reshape(b, heads, h // heads, n, c).sum(2)
+
+    gk, gv = one_head(ds.swapaxes(-1, -2) @ qs), one_head(p.swapaxes(-1, -2) @ g)
+    return tuple(x.transpose(0, 2, 1, 3).astype(q.dtype) for x in (ds @ ks, gk, gv))
+
+
 class Problem:
     """Operands in memory, and what comes out according to the primitives' meaning."""
 
@@ -68,12 +112,10 @@ class Problem:
                 m[2] = False  # A row that attends to nothing.
             self.raw["mask"] = guarded(m.reshape(-1))
             self.rest = (np.broadcast_to(m, (b, h, n, s)),)
-        how = {"causal": causal, "masked": bool(mask), "dropout": False, "scale": None}
+        how = {"causal": causal, "masked": bool(mask)}
         qkv = [self.x[name] for name in "qkv"]
-        self.y, self.lse = attention_.meaning(np, *qkv, *self.rest, **how)
-        self.grads = attention_gradient_.meaning(
-            np, self.x["g"], self.y, self.lse, *qkv, *self.rest, **how
-        )
+        self.y, self.lse = meaning(*qkv, *self.rest, **how)
+        self.grads = gradient_meaning(self.x["g"], self.y, self.lse, *qkv, *self.rest, **how)
 
     def arguments(self):
         b, h, hk, n, s, e, v = self.sizes
@@ -154,8 +196,8 @@ def test_keys_far_apart_in_size():
     p = Problem((1, 1, 1, 4, 200, 8, 8))
     p.raw["k"] *= np.repeat(np.linspace(1, 400, 200), 8).astype("float32")
     p.x["k"] = p.raw["k"].astype("float64").reshape(1, 200, 1, 8)
-    how = {"causal": False, "masked": False, "dropout": False, "scale": None}
-    want, _ = attention_.meaning(np, p.x["q"], p.x["k"], p.x["v"], **how)
+    how = {"causal": False, "masked": False}
+    want, _ = meaning(p.x["q"], p.x["k"], p.x["v"], **how)
     y, _ = p.forward(2)
     assert np.isfinite(y).all()
     np.testing.assert_allclose(y, want.reshape(-1), rtol=0, atol=2e-3)
