@@ -17,7 +17,7 @@ def arithmetic(name: str, dtype) -> Arithmetic:
     cell = CELLS[name]
 
     def ahead(p, u, states):
-        kept = list(cell.gather(p, u))
+        kept = cell.keep(p, u)
         return kept, list(cell.step(kept, states))
 
     def back(kept, states, cotangents):

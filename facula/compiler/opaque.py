@@ -334,8 +334,7 @@ def _along_time(node, names, operands, results, temp, build, geometry, turned):
         ends = (gates, values["hidden"]) if turned else (values["hidden"], gates)
         own = {name: values[name] for name in sizes}
         variant, vectors, cuts = rnn.choose(
-            own, *ends, itemsize=d.itemsize,
-            vector_bytes=machine.vector_bytes, threads=machine.threads,
+            own, *ends, itemsize=d.itemsize, **machine._asdict(),
         )  # fmt: skip
         return build(rnn.Form(d, variant, vectors, machine.vector_bytes, packed), cell), cuts
 

@@ -530,6 +530,10 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
     total = tiles.accumulator(d)
     shape = tiles.shape_for(vector_bytes, total)
     variant, height = _variant(batch, m, n, k, b_unit, total is not d, vector_bytes)
+    strips = -(-n // (8 * shape.lanes)) * batch
+    if variant == "copied" and strips < threads and m * n * k >= 1 << 22:
+        # Its strips are wide: there would be none for some threads.
+        variant, height = "packed", 0
     if swapped:
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]

@@ -33,8 +33,13 @@ from facula.kernels.tiles import K_BLOCK, Source
 #: steps, rows of a batch, hidden size, rows in all; index of a row: ``t * t_step + b * b_step``;
 #: ``back`` is 1 where time runs backwards, else 0.
 SIZES = ("steps", "rows", "hidden", "total", "t_step", "b_step", "back")
-#: Rows that a thread takes (``rows``), columns of the arithmetic that one takes (``columns``).
-CUTS = ("row_cut", "column_cut")
+#: Rows that a thread takes (``rows``), panels and hidden units that one takes (``columns``), and
+#: how many k of a panel are multiplied with all rows at a time.
+CUTS = ("row_cut", "panel_cut", "unit_cut", "k_cut")
+#: Products of fewer multiply-adds, and arithmetic on fewer hidden units, are one thread's.
+_APART, _UNITS_APART = 1 << 15, 1 << 10
+#: Bytes of a panel that stay in the first-level cache.
+_NEAR = 24 << 10
 #: What a failed check says: the rows of steps do not fit together.
 STATUS = 1
 
@@ -99,6 +104,7 @@ class _Walk:
         self.stride = k.let(self.count * self.width, "stride")
         size = L.idiv_ceil(columns, self.width) * self.width
         self.panels = k.scratch("panels", self.form.dtype, size * tiles.round_up(depth, self.lanes))
+        self.chain = k.scratch("chain", self.form.dtype, self.rows * self.width, per_thread=True)
         x_step, k_step = (self.hidden, 1) if turned else (1, self.hidden)
         x_step, k_step = L.as_expr(x_step), L.as_expr(k_step)
         zero = L.Const(0, int64)
@@ -116,37 +122,54 @@ class _Walk:
             for target, step, source, source_step in pairs:
                 k.store(target, b * step + j, source[b * source_step + j])
 
-    def heights(self):
-        """Rows of register tiles: as many as registers allow, and fewer for what is left."""
-        most = max(1, (24 if self.form.vector_bytes == 64 else 12) // self.form.vectors)
-        return [h for h in (8, 6, 4, 3, 2, 1) if h == most or h < most and h in (4, 2, 1)]
-
     def product(self, panel, b0, b1, left, start, finish):
-        """``finish(old or None, sum, b, column)`` for the rows of one panel's columns.
+        """``finish(sum, place, k0)`` for all elements of the rows of one panel.
 
-        ``left[start(b) + k]`` are the rows; ``finish`` gets the block of k as its last argument.
+        ``left[start(b) + k]`` are the rows. A block of k is cut further, so that the panel's part
+        stays in the first-level cache while rows go by; the chain of sums waits in memory then.
         """
         k, width = self.k, self.width
         base = k.let(panel * width * self.padded, "base")
         with k.serial(0, self.depth, K_BLOCK) as k0:
             count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-            at = k.let(base + k0 * width, "at")
-            first = b0
-            for height in self.heights():
-                last = k.let(first + (b1 - first) // height * height, "last")
-                with k.serial(first, last, height) as b:
-                    acc = k.local(self.form.dtype, 0, (height, width), name="acc")
-                    starts = [k.let(start(b + i) + k0, "start") for i in range(height)]
-                    tiles.multiply(
-                        k, acc, count,
-                        lambda i, kk, starts=starts: left[starts[i] + kk],
-                        lambda kk, j: self.panels[at + kk * width + j],
-                    )  # fmt: skip
-                    for i in range(height):
-                        row = k.let((b + i) * self.stride + panel * width, "row")
-                        with k.vector(0, width) as j:
-                            finish(acc[i, j], row + j, k0)
-                first = last
+            with k.serial(0, count, self.k_cut) as k1:
+                some = k.let(L.minimum(count - k1, self.k_cut), "some")
+                at = k.let(base + (k0 + k1) * width, "at")
+                last = k.let((k1 + self.k_cut) >= count, "last")
+                first = b0
+                for height in heights(self.form.vectors, self.form.vector_bytes):
+                    end = k.let(first + (b1 - first) // height * height, "end")
+                    with k.serial(first, end, height) as b:
+                        acc = self._tile(b, height, left, start, k0, k1, some, at)
+                        self._put(acc, b, panel, k0, last, finish)
+                    first = end
+
+    def _tile(self, b, height, left, start, k0, k1, some, at):
+        k, width = self.k, self.width
+        acc = k.local(self.form.dtype, 0, (height, width), name="acc")
+        with k.if_(k1 > 0):
+            for i in range(height):
+                with k.vector(0, width) as j:
+                    k.assign(acc, i, j, self.chain[(b + i) * width + j])
+        starts = [k.let(start(b + i) + k0 + k1, "start") for i in range(height)]
+        tiles.multiply(
+            k, acc, some,
+            lambda i, kk: left[starts[i] + kk],
+            lambda kk, j: self.panels[at + kk * width + j],
+        )  # fmt: skip
+        return acc
+
+    def _put(self, acc, b, panel, k0, last, finish):
+        k, width = self.k, self.width
+        with k.if_(last):
+            for i in range(acc.shape[0]):
+                row = k.let((b + i) * self.stride + panel * width, "row")
+                with k.vector(0, width) as j:
+                    finish(acc[i, j], row + j, k0)
+        with k.else_():
+            for i in range(acc.shape[0]):
+                with k.vector(0, width) as j:
+                    k.store(self.chain, (b + i) * width + j, acc[i, j])
 
     def walk(self, back, step):
         """Run ``step(base, b0, b1)`` for all steps; row b of a step lies at base + b * b_step."""
@@ -179,15 +202,17 @@ class _Walk:
 
     def over_panels(self):
         """A loop over panels: of all threads in the variant ``columns``."""
-        return (self.k.parallel if self.form.variant == "columns" else self.k.serial)(0, self.count)
+        if self.form.variant == "columns":
+            return self.k.parallel(0, self.count, grain=self.panel_cut)
+        return self.k.serial(0, self.count)
 
     def over_hidden(self, b0, b1, element):
         """Run ``element(b, j)`` for the rows and all hidden units."""
         k = self.k
         if self.form.variant == "columns":
-            with k.parallel(0, L.idiv_ceil(self.hidden, self.column_cut)) as part:
-                lo = k.let(part * self.column_cut, "lo")
-                hi = k.let(L.minimum(lo + self.column_cut, self.hidden), "hi")
+            with k.parallel(0, L.idiv_ceil(self.hidden, self.unit_cut)) as part:
+                lo = k.let(part * self.unit_cut, "lo")
+                hi = k.let(L.minimum(lo + self.unit_cut, self.hidden), "hi")
                 with k.serial(b0, b1) as b, k.vector(lo, hi) as j:
                     element(b, j)
         else:
@@ -304,21 +329,48 @@ def backward(form: Form, cell: Arithmetic) -> L.Kernel:
     return k.kernel()
 
 
-def choose(sizes: dict, columns: int, depth: int, *, itemsize, vector_bytes, threads):
-    """(variant, vectors of a panel, values of CUTS) for a product of ``columns`` and ``depth``."""
-    rows = sizes["rows"]
+def heights(vectors: int, vector_bytes: int) -> list:
+    """Rows of register tiles: as many as registers allow, and fewer for what is left."""
+    most = max(1, (24 if vector_bytes == 64 else 12) // vectors)
+    return [most] + [h for h in (4, 2, 1) if h < most]
+
+
+def _time(vectors, rows, needed, vector_bytes):
+    """Cycles a k that panels of so many vectors take: products, loads, and latencies."""
+    total = 0.0
+    for height in heights(vectors, vector_bytes):
+        tall, rows = divmod(rows, height)
+        total += tall * max(height * vectors / 2, (height + vectors) / 2, 1.3 * vectors, 4)
+    return -(-needed // vectors) * total
+
+
+def choose(sizes: dict, columns: int, depth: int, *, itemsize, vector_bytes, threads, near):
+    """(variant, vectors of a panel, values of CUTS) for a product of ``columns`` and ``depth``.
+
+    ``near`` is how many bytes surely stay in a core's second-level cache.
+    """
+    rows, hidden = sizes["rows"], sizes["hidden"]
     lanes = vector_bytes // itemsize
     share = -(-rows // threads)
-    variant = "columns" if threads > 1 and rows < threads else "rows"
-    if variant == "columns":
+    shared = threads > 1 and (rows < threads or columns * depth * itemsize > near)
+    if shared:
         share = rows
-    wide = vector_bytes == 64
-    candidates = (3, 4) if share > 4 else (6,) if share > 2 and wide else (8,) if wide else (4,)
     needed = -(-columns // lanes)
-    vectors = min(candidates, key=lambda v: (-(-needed // v) * v, -v))
-    vectors = max(1, min(vectors, needed))
-    cut = -(-sizes["hidden"] // (threads * lanes)) * lanes
-    return variant, vectors, {"row_cut": max(1, share), "column_cut": max(lanes, cut)}
+    candidates = (4, 3, 2, 1) if vector_bytes < 64 else (4, 3, 8, 6, 2, 1)
+    vectors = min(candidates, key=lambda v: _time(v, share, needed, vector_bytes))
+    several = share > heights(vectors, vector_bytes)[0]
+    k_cut = max(64, _NEAR // (vectors * vector_bytes)) if several else K_BLOCK
+    # Threads wait for each other twice a step: for little work that does not pay.
+    panels = -(-needed // vectors)
+    panel_cut = panels if columns * depth * rows < _APART else panels // threads
+    unit_cut = hidden if hidden * rows < _UNITS_APART else -(-hidden // (threads * lanes)) * lanes
+    cuts = {
+        "row_cut": max(1, share),
+        "panel_cut": panel_cut,
+        "unit_cut": max(1, unit_cut),
+        "k_cut": k_cut,
+    }
+    return "columns" if shared else "rows", vectors, cuts
 
 
 def cost(steps: int, rows: int, hidden: int, gates: int, itemsize: int) -> tuple[int, int]:

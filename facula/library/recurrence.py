@@ -40,10 +40,9 @@ def _step(name, projected, states, w_hh, b_hh):
     """One step of a cell whose input is multiplied by its weights already."""
     cell, size = CELLS[name], w_hh.shape[1]
     u = F.linear(states[0], w_hh, b_hh)
-    if cell.kept == cell.gates:
-        # The gates of input and state are only needed as their sums.
-        return cell.step(_gates(cell.gates, projected + u, size), states)
-    return cell(_gates(cell.gates, projected, size), _gates(cell.gates, u, size), states)
+    return cell.step(
+        cell.keep(_gates(cell.gates, projected, size), _gates(cell.gates, u, size)), states
+    )
 
 
 def _sequence_samples(make):
@@ -87,6 +86,9 @@ def recurrent(
     if not input.ndim == (3 if batch_sizes is None else 2):
         fail(ShapeError, cell, f"an input of {input.ndim} dimensions")
     narrow = input.dtype if input.dtype in (D.float16, D.bfloat16) else None
+    if b_ih is not None and b_hh is not None and CELLS[cell].sums:
+        # One pass fewer over all gates.
+        b_ih, b_hh = None, b_ih + b_hh
     p = F.linear(input, w_ih, b_ih)
     if b_hh is None:
         b_hh = F.zeros_of((w_hh.shape[0],), w_hh.dtype)

@@ -20,22 +20,38 @@ CELLS: dict[str, Cell] = {}
 _REFUSAL = "the batch sizes do not add up to the rows of the input"
 
 
+#: name -> the function, and its slope as a function of its value; None is the identity.
+ACTIVATIONS = {
+    "sigmoid": (lambda x: F.sigmoid(x), lambda y: y * (1 - y)),
+    "tanh": (lambda x: F.tanh(x), lambda y: 1 - y * y),
+    "relu": (lambda x: F.where(F.le(x, 0), 0, x), lambda y: to(y > 0, y.dtype)),
+}
+
+
 class Cell:
     """The arithmetic of a recurrent cell, on lists of values of one shape.
 
     Attributes:
         gates, kept, states: how many of each there are; the first state is h.
-        gather: ``(p, u) -> kept``: sums, all that backward needs to know of p and u.
+        gather: ``(p, u) -> sums``: all that backward needs to know of p and u.
+        activations: of each of the sums, its name in ACTIVATIONS or None; the results are kept.
         step: ``(kept, states) -> states``.
     """
 
-    def __init__(self, name, gates, kept, states, gather, step):
-        self.name, self.gates, self.kept, self.states = name, gates, kept, states
-        self.gather, self.step = gather, step
+    def __init__(self, name, gates, states, gather, activations, step):
+        self.name, self.gates, self.kept, self.states = name, gates, len(activations), states
+        self.gather, self.activations, self.step = gather, activations, step
         CELLS[name] = self
 
-    def __call__(self, p, u, states):
-        return self.step(self.gather(p, u), states)
+    @property
+    def sums(self) -> bool:
+        """Whether only the sums of the two kinds of gates are needed."""
+        return self.gather is _sums
+
+    def keep(self, p, u):
+        """What is kept, of the gates of the input and of the state."""
+        return [v if a is None else ACTIVATIONS[a][0](v)
+                for a, v in zip(self.activations, self.gather(p, u))]  # fmt: skip
 
 
 def _sums(p, u):
@@ -45,15 +61,15 @@ def _sums(p, u):
 def _lstm(kept, states):
     """Hochreiter and Schmidhuber (1997), with forget gates (Gers et al., 2000)."""
     i, f, g, o = kept
-    cell = F.sigmoid(f) * states[1] + F.sigmoid(i) * F.tanh(g)
-    return F.sigmoid(o) * F.tanh(cell), cell
+    cell = f * states[1] + i * g
+    return o * F.tanh(cell), cell
 
 
 def _gru(kept, states):
     """Cho et al. (2014), with the reset gate after the product."""
     r, z, n, u = kept
-    new = F.tanh(n + F.sigmoid(r) * u)
-    return ((states[0] - new) * F.sigmoid(z) + new,)
+    new = F.tanh(n + r * u)
+    return ((states[0] - new) * z + new,)
 
 
 def _gru_gates(p, u):
@@ -61,10 +77,10 @@ def _gru_gates(p, u):
     return p[0] + u[0], p[1] + u[1], p[2], u[2]
 
 
-Cell("lstm", 4, 4, 2, _sums, _lstm)
-Cell("gru", 3, 4, 1, _gru_gates, _gru)
-Cell("rnn_tanh", 1, 1, 1, _sums, lambda kept, states: (F.tanh(kept[0]),))
-Cell("rnn_relu", 1, 1, 1, _sums, lambda kept, states: (F.relu(kept[0]),))
+Cell("lstm", 4, 2, _sums, ("sigmoid", "sigmoid", "tanh", "sigmoid"), _lstm)
+Cell("gru", 3, 1, _gru_gates, ("sigmoid", "sigmoid", None, None), _gru)
+Cell("rnn_tanh", 1, 1, _sums, ("tanh",), lambda kept, states: kept)
+Cell("rnn_relu", 1, 1, _sums, ("relu",), lambda kept, states: kept)
 
 
 def cell_backward(pull, cell, kept, states, cotangents, more=None):
@@ -76,9 +92,11 @@ def cell_backward(pull, cell, kept, states, cotangents, more=None):
     found = pull(lambda *v: cell.step(v[:k], v[k:]), [*kept, *states], cotangents)
     if more is not None:
         found[:k] = [a + b for a, b in zip(found, more)]
+    sums = [d if a is None else d * ACTIVATIONS[a][1](y)
+            for a, y, d in zip(cell.activations, kept, found)]  # fmt: skip
     # Gates are only added up: where they stand makes no difference.
     at = [expand_to(to(0, v.dtype), v.shape) for v in kept[:1] * (2 * n)]
-    gates = pull(lambda *v: cell.gather(v[:n], v[n:]), at, found[:k])
+    gates = pull(lambda *v: cell.gather(v[:n], v[n:]), at, sums)
     return gates[:n], gates[n:], found[k:]
 
 
@@ -138,7 +156,7 @@ def _meaning(np, p, w, bias, *rest, cell, reverse, batch_first):
     sizes = rest[c.states] if len(rest) > c.states else None
     hidden, lead = w.shape[1], p.shape[:-1]
     program = traced(
-        lambda p, u, s: (lambda k: [*c.step(k, s), *k])(list(c.gather(p, u))),
+        lambda p, u, s: (lambda k: [*c.step(k, s), *k])(c.keep(p, u)),
         c.gates, c.gates, c.states, dtype=D.from_numpy(p.dtype),
     )  # fmt: skip
     p = p.reshape(-1, c.gates * hidden)
@@ -186,7 +204,7 @@ def _gradient_in_steps(pull, gy, *rest, cell, reverse, batch_first, more=()):
         running = [dh if ds[0] is None else ds[0] + dh, *ds[1:]]
         running = [a + b for a, b in zip(running, more_starts)] if more else running
     dp, du = (F.stack([found[t][i] for t in steps], dim) for i in range(2))
-    return dp, *running, *([] if c.kept == c.gates else [du])
+    return dp, *running, *([] if c.sums else [du])
 
 
 def _gradient(g, y, *operands, cell, **how):
@@ -244,7 +262,7 @@ def _gradient_infer(gy, *rest, cell, reverse, batch_first):
     finals, kept = rest[: c.states], rest[c.states]
     d = gy.dtype
     gates = (d, (*kept.shape[:-1], c.gates * gy.shape[-1]))
-    more = [] if c.kept == c.gates else [gates]
+    more = [] if c.sums else [gates]
     return [gates, *((d, g.shape) for g in finals), *more]
 
 
