@@ -319,7 +319,7 @@ def recorded(bound, slots, data, results, variant, other, back, tape, change=Non
         "quiet": other.quiet,
         "loud": other.loud,
         "new": object.__new__,
-        "Node": tape.ProgramNode,
+        "Node": tape.ProgramNode if back.count == 1 else tape.WideNode,
         "back": back,
         "order": next_order,
         "clone": tape.clone,

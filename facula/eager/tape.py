@@ -243,18 +243,26 @@ class ProgramNode(Node):
         words = self.back.name.removesuffix("_backward").split("_")
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward0"
 
-    @property
-    def outputs(self) -> int:
-        return self.back.count
-
     def apply(self, gs):
-        back = self.back
+        back, saved = self.back, self.saved
+        if type(saved) is not tuple:
+            saved = self.need_saved()
+        if self.versions:
+            for k, then in zip(back.tensors, self.versions):
+                if saved[k]._storage.version != then:
+                    self._refuse_changed(saved[k], then)
+        # What nearly every node of a backward pass does; the rest is below.
+        if len(gs) == 1 and mode.grad is False:
+            found = back.plans.get(gs[0]._meta)
+            if found is not None:
+                function, fresh = found
+                return function(*saved, *gs), fresh
+        return self._apply(back, saved, gs)
+
+    def _apply(self, back, saved, gs):
         recorded = back.recorded
         if recorded.error is not None:
             raise recorded.error
-        saved = self.need_saved()
-        if self.versions:
-            self._check_versions(saved)
         if mode.grad is not False:
             saved = self._reattached(saved)
         given = recorded.given
@@ -268,21 +276,15 @@ class ProgramNode(Node):
         function, fresh = back.plan(saved, given, gs)
         return function(*saved, *gs), fresh
 
-    def _check_versions(self, saved):
-        for k, then in zip(self.back.tensors, self.versions):
-            x = saved[k]
-            now = x._storage.version
-            if now != then:
-                text = _VERSION_MESSAGE.format(
-                    dtype=x._meta.dtype.name, shape=list(x._meta.shape), now=now, then=then
-                )
-                fail(
-                    AutogradError,
-                    self.name(),
-                    text,
-                    "find the operation that failed to compute "
-                    "its gradient with autograd.set_detect_anomaly(True)",
-                )
+    def _refuse_changed(self, x, then):
+        now, shape = x._storage.version, list(x._meta.shape)
+        fail(
+            AutogradError,
+            self.name(),
+            _VERSION_MESSAGE.format(dtype=x._meta.dtype.name, shape=shape, now=now, then=then),
+            "find the operation that failed to compute "
+            "its gradient with autograd.set_detect_anomaly(True)",
+        )
 
     def _reattached(self, saved):
         """Saved outputs as results of this node again, for derivatives of derivatives."""
@@ -317,6 +319,16 @@ class ProgramNode(Node):
         return tuple(values)
 
 
+class WideNode(ProgramNode):
+    """One with several outputs, hidden ones among them."""
+
+    __slots__ = ()
+
+    @property
+    def outputs(self) -> int:
+        return self.back.count
+
+
 # The engine -----------------------------------------------------------------------------------
 
 
@@ -340,12 +352,15 @@ class Task:
 
     def send(self, target, number, g, fresh):
         """Deliver a cotangent to a node's output or to a leaf."""
-        number = number or 0
         if not isinstance(target, Node):
-            self._to_leaf(target, g, fresh)
+            if self.capture is None and target._hooks is None:
+                accumulate(target, g, fresh)
+            else:
+                self._to_leaf(target, g)
             return
         if self.needed is not None and target not in self.needed and id(target) not in self.capture:
             return
+        number = number or 0
         slots = self.pending.get(target)
         if slots is None:
             slots = self.pending[target] = [None] * target.outputs
@@ -358,11 +373,8 @@ class Task:
         else:
             slots[number] = add(have, g)
 
-    def _to_leaf(self, leaf, g, fresh):
+    def _to_leaf(self, leaf, g):
         if self.capture is not None and id(leaf) not in self.capture:
-            return
-        if self.capture is None and leaf._hooks is None:
-            accumulate(leaf, g, fresh)
             return
         # Hooks see the whole cotangent, which is known at the end only.
         have = self.leaves.get(id(leaf))
@@ -381,6 +393,7 @@ class Task:
     def run(self):
         """Run until nothing is pending."""
         heap, pending, keep, node = self.heap, self.pending, self.keep, None
+        capture, send = self.capture, self.send
         try:
             while heap:
                 _, node = heappop(heap)
@@ -388,8 +401,8 @@ class Task:
                 hooks = node.hooks
                 if hooks is not None:
                     gs = _before(node, hooks, gs)
-                if self.capture is not None:
-                    for number, position in self.capture.get(id(node), ()):
+                if capture is not None:
+                    for number, position in capture.get(id(node), ()):
                         self.captured[position] = gs[number]
                     if node not in self.needed:
                         continue
@@ -403,7 +416,7 @@ class Task:
                     node.release()
                 for k, g in enumerate(grads):
                     if g is not None:
-                        self.send(edges[2 * k], edges[2 * k + 1], g, fresh and fresh[k])
+                        send(edges[2 * k], edges[2 * k + 1], g, fresh and fresh[k])
         except Exception as error:
             _name_stack(node, error)
             raise

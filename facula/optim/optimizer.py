@@ -292,10 +292,11 @@ class Optimizer:
         """
         live = [param for param in group["params"] if param.grad is not None]
         states = [self.state[param] for param in live]
-        with outside():
-            for param, state in zip(live, states):
-                if not state:
-                    state.update(self._new_state(param, group))
+        if not all(states):
+            with outside():
+                for param, state in zip(live, states):
+                    if not state:
+                        state.update(self._new_state(param, group))
         keys = [tuple([state[name] for name in self.number_state]) for state in states]
         if keys and keys.count(keys[0]) == len(keys):
             return [_bucket(live, states, names)]
