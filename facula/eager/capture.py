@@ -452,9 +452,13 @@ def put_through(base, chain, new):
     return reshape_(index_put_(flat, index, source, accumulate=False), shape=base.shape)
 
 
-def _watched_grad():
-    """``Tensor.grad`` while a function is captured: who reads or writes it is noted."""
-    plain = Tensor.grad
+def _watched() -> dict:
+    """Attributes of Tensor while a function is captured: by name, what takes their place.
+
+    Who reads or writes a ``grad`` is noted; elements of tensors that are not of the trace are not
+    given out, as they may be others at the next call.
+    """
+    plain = Tensor.__dict__["grad"]
 
     def met(self, how):
         trace = capture.trace
@@ -479,7 +483,17 @@ def _watched_grad():
     def delete(self):
         write(self, None)
 
-    return plain, property(read, write, delete)
+    def guarded(method):
+        def elements(self, *args, **kwargs):
+            if capture.trace is not None:
+                Traced._needs_elements(self)
+            return method(self, *args, **kwargs)
+
+        return elements
+
+    readers = "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __repr__".split()
+    found = {n: guarded(Tensor.__dict__[n]) for n in readers if n in Tensor.__dict__}
+    return {"grad": property(read, write, delete), **found}
 
 
 @contextmanager
@@ -488,11 +502,16 @@ def capturing(trace: Trace):
     if capture.trace is not None:
         raise CaptureError("compile: a capture inside of a capture")
     hidden = dispatch.hide_plans()
-    plain, Tensor.grad = _watched_grad()
+    watched = _watched()
+    plain = {name: Tensor.__dict__[name] for name in watched}
+    for name, attribute in watched.items():
+        setattr(Tensor, name, attribute)
     capture.trace = trace
     try:
         with dims.guarding(trace.program.guards), P.building(trace.program):
             yield trace
     finally:
-        capture.trace, Tensor.grad = None, plain
+        capture.trace = None
+        for name, attribute in plain.items():
+            setattr(Tensor, name, attribute)
         dispatch.restore_plans(hidden)

@@ -128,6 +128,8 @@ class Entry:
                     continue
                 j = next((j for j, v in enumerate(self.outputs) if v is value), None)
                 self.results[k] = (kind, self._output(value, x) if j is None else j)
+            elif any(isinstance(y, (Traced, Pending)) for y in getattr(x, "__dict__", {}).values()):
+                raise CaptureError(f"compile: a tensor is returned inside of a {type(x).__name__}")
             elif trace.events and type(x) in (int, float):
                 raise CaptureError("compile: a number that may change is returned; return a tensor")
 

@@ -1,10 +1,12 @@
-"""Nested tuples, lists and dicts as a list of leaves and what remains."""
+"""Nested tuples, lists, dicts and dataclasses as a list of leaves and what remains."""
 
 from __future__ import annotations
 
+import dataclasses
+
 
 def flatten(tree, leaves: list):
-    """Leaves of nested tuples, lists and dicts into ``leaves``; what remains, hashable."""
+    """Leaves of nested containers into ``leaves``; what remains, hashable."""
     kind = type(tree)
     if kind in (tuple, list):
         return (kind, *[flatten(x, leaves) for x in tree])
@@ -12,6 +14,9 @@ def flatten(tree, leaves: list):
         return (kind, tuple(tree), *[flatten(x, leaves) for x in tree.values()])
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
         return (kind, *[flatten(x, leaves) for x in tree])
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        names = tuple(f.name for f in dataclasses.fields(tree))
+        return (kind, names, *[flatten(getattr(tree, name), leaves) for name in names])
     leaves.append(tree)
     return None
 
@@ -24,5 +29,10 @@ def unflatten(structure, leaves):
     if kind is dict:
         keys, *items = rest
         return {k: unflatten(x, leaves) for k, x in zip(keys, items)}
+    if dataclasses.is_dataclass(kind):
+        made, (names, *items) = object.__new__(kind), rest
+        for name, x in zip(names, items):
+            object.__setattr__(made, name, unflatten(x, leaves))
+        return made
     items = [unflatten(x, leaves) for x in rest]
     return kind(*items) if hasattr(kind, "_fields") else kind(items)

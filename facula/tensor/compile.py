@@ -176,32 +176,37 @@ class Captured:
             raise CaptureError(f"compile: the function may take items from {around.cursors[0]!r}")
         self.count += 1
         around.look()
-        before, streams = around.found, _streams()
-        undo = around.undoing()
+        before, undo, streams = around.found, around.undoing(), _streams()
         try:
             entry = Entry(self.fn, structure, leaves)
+            around.look()
+            changed = around.changed_since(before)
+            if changed is None and _streams() != streams:
+                changed = "the state of Python's random numbers"
+            if changed is not None:
+                roll_back(entry.trace.undo)
+                raise CaptureError(f"compile: the function changes {changed}")
         except CaptureError:
+            # What the trace did to Python is undone: the call is made again, as it is.
             undo()
+            _restore_streams(streams)
             raise
-        around.look()
-        changed = around.changed_since(before)
-        if changed is None and _streams() != streams:
-            changed = "the state of Python's random numbers"
-        if changed is None:
-            return entry
-        error = CaptureError(f"compile: the function changes {changed}")
-        if self.fullgraph or entry.trace.pending:
-            roll_back(entry.trace.undo)
-            undo()
-            raise error
-        self._give_up(error)  # What it did to Python's state is this call's doing.
         return entry
 
 
 def _streams():
     """The states of Python's own random numbers."""
     python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
-    return python and python.getstate(), numpy and numpy.get_state()[2]
+    state = numpy and numpy.get_state()
+    return python and python.getstate(), state and (*state[:1], state[1].tobytes(), *state[2:])
+
+
+def _restore_streams(streams):
+    if streams[0] is not None:
+        sys.modules["random"].setstate(streams[0])
+    if streams[1] is not None:
+        numpy, (kind, words, *rest) = sys.modules["numpy"], streams[1]
+        numpy.random.set_state((kind, numpy.frombuffer(words, "uint32"), *rest))
 
 
 def _wide(key, leaves):

@@ -134,7 +134,7 @@ class Surroundings:
                         self.found[f"{path}.{k}"] = (id(x), x._meta.requires_grad)
             elif name.endswith("_hooks") and isinstance(v, dict):
                 if v:
-                    self._walk(f"{path}.{name}", dict(v))
+                    self._walk(f"{path}.{name}", v)
             else:
                 self._walk(f"{path}.{name}", v)
         forward = type(module).forward

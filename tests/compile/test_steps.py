@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 
 import pytest
@@ -317,3 +318,66 @@ def test_a_cache_that_grows_is_kept_by_the_caller():
 
     expected = run(attend)
     assert run(facula.compile(attend, fullgraph=True)) == expected
+
+
+def test_a_sum_over_several_dims_has_the_order_of_its_shape():
+    """Also where a bias, which lies otherwise in memory, is read in the same kernel."""
+
+    def make():
+        model = nn.Linear(8, 24)
+        x = facula.randn(37, 8)
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+
+        def step():
+            optimizer.zero_grad()
+            y = model(x)
+            loss = (y * y * y.tanh()).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    alike(make)
+
+
+@dataclasses.dataclass
+class Outcome:
+    loss: facula.Tensor
+    right: facula.Tensor
+
+
+def test_two_optimizers_dataclasses_and_what_is_read_under_no_grad():
+    def make():
+        one, two = nn.Linear(4, 8), nn.Linear(8, 3)
+        first, second = optim.SGD(one.parameters(), 0.1, 0.9), optim.AdamW(two.parameters())
+        x, y = facula.randn(6, 4), facula.randint(0, 3, (6,))
+
+        def step():
+            first.zero_grad(set_to_none=False)
+            second.zero_grad()
+            logits = two(one(x).tanh())
+            outcome = Outcome(F.cross_entropy(logits, y), None)
+            outcome.loss.backward()
+            first.step()
+            second.step()
+            with facula.no_grad():
+                outcome.right = (logits.argmax(1) == y).sum()
+            return outcome
+
+        return nn.ModuleList([one, two]), lambda: step().loss
+
+    alike(make, captures=2)
+
+
+def test_elements_of_captured_tensors_are_not_read_at_the_trace():
+    flag = facula.tensor(0)
+
+    def step(x):
+        flag.add_(1)
+        return x * float(flag)
+
+    captured = facula.compile(step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [captured(facula.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
