@@ -13,6 +13,7 @@ from facula.ir import loops as L
 from facula.kernels import (
     attention,
     attention_gradient,
+    choose_matmul,
     conv,
     conv_weight,
     matmul,
@@ -95,7 +96,7 @@ def _product(node, operands, c, kernel_of):
     bindings.update(a=C.memory(a), b=C.memory(b), c=C.memory(c))
 
     def select(values, machine):
-        form, row_cut, column_cut = matmul.choose(
+        form, row_cut, column_cut = choose_matmul.choose(
             a.dtype,
             *(values[name] for name in ("batch", "m", "n", "k")),
             (values["ars"], values["acs"]),

@@ -16,8 +16,9 @@ The variants, from the largest problems to the smallest:
             on the way, to where the next tiles find them close together.
 ``turned``  as ``direct`` for b whose columns lie contiguous (a linear layer's weight): square
             tiles of b are transposed in registers and multiplied at once.
+``kept``    as ``turned`` for a few tiles of rows: the first keeps its tiles of b for the others.
 
-Sizes and strides are parameters, so a kernel serves all shapes; :func:`choose` picks the variant.
+Sizes and strides are parameters, so a kernel serves all shapes; :mod:`.choose_matmul` picks.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ _LINES = 32
 #: Values of k for which all of a strip's columns are packed at a time where n runs along memory.
 _ROWS = 8
 
+#: How many k ahead the rows of a turned tile are asked for.
+_FURTHER = 64
 #: Epilogues of so many operations are applied to registers, others to a tile in memory.
 _CHEAP = 16
 
@@ -53,11 +56,11 @@ class Form(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
-        variant: "packed", "direct", "copied" or "turned".
+        variant: "packed", "direct", "copied", "turned" or "kept".
         dtype: of a, b and c.
         a_unit: which index of a has stride 1: "m", "k" or None.
         b_unit: which index of b has stride 1: "n", "k" or None.
-        height: rows of a register tile for "direct", "copied", "turned"; else 0.
+        height: rows of a register tile; 0 for "packed", which has several.
         swapped: c is one column, computed as the row ``transpose(b) @ transpose(a)``.
         vector_bytes: 16, 32 or 64.
     """
@@ -432,50 +435,76 @@ class _Product:
     def _copied(self):
         self._direct(copies=True)
 
-    def _turned(self):
+    def _turned(self, keeps=False):
         k, height, lanes = self.k, self.form.height, self.shape.lanes
         spill = k.scratch("spill", self.sum, height * lanes, per_thread=True)
+        strip = None
+        if keeps:
+            depth = L.minimum(self.depth, K_BLOCK)
+            strip = k.scratch("strip", self.sum, depth * lanes, per_thread=True)
         loop, piece = self._chunks()
         with loop as chunk:
             batch, m0, m1, n0, n1 = piece(chunk)
             right = self.source(self.right, batch)
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-                full = k.let(count // lanes * lanes, "full")
-                with k.serial(n0, n1, lanes) as n, k.serial(m0, m1, height) as m:
+
+                def one_tile(m, n, kept, k0=k0, count=count):
                     left = self._left_value(batch, m, k0)
                     acc = k.local(self.sum, 0, (height, lanes), name="acc")
-                    self._turned_tiles(acc, left, right, n, k0, full)
-                    # The next columns begin to arrive while this tile is finished.
-                    for r in range(2 * lanes):
-                        line = k0 + r % 2 * (64 // right.buffer.dtype.itemsize)
-                        k.prefetch(right.buffer, right.index(n + (lanes + r // 2), line))
-                    with k.serial(full, count) as kk:
-                        for i in range(height):
-                            with k.vector(0, lanes) as j:
-                                at = right.index(n + j, k0 + kk)
-                                value = L.cast(right.buffer.load(at, n + j < n1), self.sum)
-                                factor = L.cast(left(i, kk), self.sum)
-                                k.assign(acc, i, j, L.fma(factor, value, acc[i, j]))
+                    if kept:
+                        tiles.multiply(k, acc, count, left, lambda kk, j: strip[kk * lanes + j])
+                    else:
+                        self._turned_tiles(acc, left, right, n, n1, k0, count, strip)
                     self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0)
 
-    def _turned_tiles(self, acc, left, right, n, k0, full):
-        """The part of a block of k that is whole square tiles of b."""
+                with k.serial(n0, n1, lanes) as n:
+                    if keeps:
+                        one_tile(m0, n, False)
+                    with k.serial(m0 + height * keeps, m1, height) as m:
+                        one_tile(m, n, keeps)
+
+    def _kept(self):
+        self._turned(keeps=True)
+
+    def _turned_tiles(self, acc, left, right, n, n1, k0, count, strip):
+        """A block of k by square tiles of b, kept in a strip if there is one; then the rest."""
         k, (height, lanes) = self.k, acc.shape
+        full = k.let(count // lanes * lanes, "full")
         starts = [
             k.let(right.index(L.minimum(n + r, self.n - 1), k0), "column") for r in range(lanes)
         ]
+
+        def step(kk, value_of):
+            for i in range(height):
+                factor = L.cast(left(i, kk), self.sum)
+                with k.vector(0, lanes) as j:
+                    k.assign(acc, i, j, L.fma(factor, value_of(j), acc[i, j]))
+            if strip is not None:
+                with k.vector(0, lanes) as j:
+                    k.store(strip, kk * lanes + j, value_of(j))
+
         with k.serial(0, full, lanes) as kk:
             tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
             for r, start in enumerate(starts):
+                if height > 1:
+                    k.prefetch(right.buffer, start + kk + _FURTHER)
                 with k.vector(0, lanes) as j:
                     k.assign(tile, r, j, L.cast(right.buffer[start + kk + j], self.sum))
             k.transpose(tile)
             for r in range(lanes):
-                for i in range(height):
-                    factor = L.cast(left(i, kk + r), self.sum)
-                    with k.vector(0, lanes) as j:
-                        k.assign(acc, i, j, L.fma(factor, tile[r, j], acc[i, j]))
+                step(kk + r, lambda j, r=r: tile[r, j])
+        # The next columns begin to arrive while this tile is finished.
+        for r in range(2 * lanes):
+            line = k0 + r % 2 * (64 // right.buffer.dtype.itemsize)
+            k.prefetch(right.buffer, right.index(n + (lanes + r // 2), line))
+        with k.serial(full, count) as kk:
+
+            def lying(j):
+                at = right.index(n + j, k0 + kk)
+                return L.cast(right.buffer.load(at, n + j < n1), self.sum)
+
+            step(kk, lying)
 
 
 def _weight(e: L.Expr, itemsize: int) -> int:
@@ -490,108 +519,3 @@ def direct_vectors(height: int, vector_bytes: int) -> int:
     """Vectors in a row of the tile of the variant ``direct``."""
     most = 16 if vector_bytes == 64 else 8
     return max(2, min(8, most // height))
-
-
-# Choosing ---------------------------------------------------------------------------------------
-
-
-class Choice(NamedTuple):
-    """A form, and values for the size parameters that say how the work is cut."""
-
-    form: Form
-    row_cut: int
-    column_cut: int
-
-
-def _unit(strides, sizes, names):
-    """Which of two indices has stride 1; an index of one value has any stride."""
-    for stride, size, name in reversed(list(zip(strides, sizes, names))):
-        if stride == 1 or size == 1:
-            return name
-    return None
-
-
-def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_strides: tuple,
-           *, vector_bytes: int, threads: int = 1, near: int = 1 << 20) -> Choice:  # fmt: skip
-    """The form for a product of these sizes, and how to cut it.
-
-    Args:
-        a_strides: of a's rows and columns, in elements.
-        b_strides: of b's rows and columns.
-        threads: how many the cuts are meant for; they change no bit of the result.
-        near: bytes of packed columns that stay in a core's cache while all rows go by.
-    """
-    swapped = n == 1 and m > 1
-    if swapped:
-        # c's one column is a row: c.T = b.T @ a.T.
-        m, n, a_strides, b_strides = n, m, b_strides[::-1], a_strides[::-1]
-    a_unit = _unit(a_strides, (m, k), "mk")
-    b_unit = _unit(b_strides, (k, n), "kn")
-    total = tiles.accumulator(d)
-    shape = tiles.shape_for(vector_bytes, total)
-    variant, height = _variant(batch, m, n, k, b_unit, total is not d, vector_bytes)
-    strips = -(-n // (8 * shape.lanes)) * batch
-    if variant == "copied" and strips < threads and m * n * k >= 1 << 22:
-        # Its strips are wide: there would be none for some threads.
-        variant, height = "packed", 0
-    if swapped:
-        names = {"m": "n", "k": "k", "n": "m", None: None}
-        a_unit, b_unit = names[b_unit], names[a_unit]
-    form = Form(variant, d, a_unit, b_unit, height, swapped, vector_bytes)
-    strip = max(1, near // (K_BLOCK * shape.width * total.itemsize))
-    rows, columns = _cuts(variant, height, batch, m, n, shape, threads, strip)
-    return Choice(form, rows, columns)
-
-
-def _variant(batch, m, n, k, b_unit, narrow, vector_bytes):
-    """The variant and the height of its tile, from measurements."""
-    heights = (1, 2, 4, 8) if vector_bytes == 64 else (1, 2, 4, 6)
-    height = next((h for h in heights if m <= h), heights[-1])
-    if b_unit == "k" and m <= heights[-1]:
-        return "turned", height
-    # Masked loads, which the last columns need, are single instructions from AVX2 on.
-    if b_unit == "n" and vector_bytes >= 32 and m <= height:
-        return "direct", height
-    # What must be widened is better widened once, when it is packed.
-    if b_unit == "n" and vector_bytes >= 32 and not narrow and (m <= 256 or max(m, n, k) <= 384):
-        return "copied", height
-    return "packed", 0
-
-
-#: What packing a panel of a, or of b, takes: in tiles of the same depth.
-_PACK_A, _PACK_B = 0.35, 1.8
-
-
-def _pieces(batch, m, n, shape, threads, most):
-    """Rows and columns (``most`` panels) of a piece: the slowest thread shall be done soonest."""
-    high, wide = -(-max(m, 1) // shape.height), -(-max(n, 1) // shape.width)
-    best = None
-    for strips in range(-(-wide // most), wide + 1):
-        columns = -(-wide // strips)
-        for groups in range(1, high + 1):
-            rows = -(-high // groups)
-            cost = rows * columns + rows * _PACK_A + columns * _PACK_B
-            cost *= -(-batch * -(-wide // columns) * -(-high // rows) // threads)
-            if best is None or cost < best[0]:
-                best = cost, rows * shape.height, columns * shape.width
-            if groups * strips * batch >= 4 * threads:
-                break
-        if strips * batch >= 4 * threads:
-            break
-    return best[1:]
-
-
-def _cuts(variant, height, batch, m, n, shape, threads, strip):
-    """Rows and columns of a piece: whole tiles, and some pieces for each thread."""
-    pieces = 1 if threads == 1 else 3 * threads
-
-    def cut(size, unit, pieces):
-        return -(-max(size, 1) // (unit * pieces)) * unit
-
-    if variant == "packed":
-        return _pieces(batch, m, n, shape, threads, strip)
-    pieces = max(1, pieces // max(batch, 1))
-    if variant == "turned":
-        return cut(m, height, 1), cut(n, shape.lanes, pieces)
-    # Strips of columns that are wide: each row of b is then read far enough ahead.
-    return cut(m, height, 1), cut(n, 8 * shape.lanes, pieces)

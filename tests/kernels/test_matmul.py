@@ -8,7 +8,7 @@ from running import Call, guarded, storage
 
 from facula.base import dtypes as D
 from facula.ir import loops as L
-from facula.kernels import matmul, tiles
+from facula.kernels import choose_matmul, matmul, tiles
 from facula.runtime import host, threads
 
 WIDTHS = [w for w in (16, 32, 64) if w <= host.target().vector_bytes]
@@ -56,7 +56,9 @@ def product(a, b, d, choice, c=None, **extra):
 def chosen(a, b, d, width, count=1):
     batch, m, k = a.shape
     steps = [tuple(s // x.itemsize for s in x.strides[1:]) for x in (a, b)]
-    return matmul.choose(d, batch, m, b.shape[2], k, *steps, vector_bytes=width, threads=count)
+    return choose_matmul.choose(
+        d, batch, m, b.shape[2], k, *steps, vector_bytes=width, threads=count
+    )
 
 
 def close(got, a, b, d):
@@ -99,12 +101,12 @@ def forms(d, width, a_last, b_last):
     shape = tiles.shape_for(width, tiles.accumulator(d))
     for variant in ("packed",):
         form = matmul.Form(variant, d, *units, 0, False, width)
-        yield matmul.Choice(form, shape.height, shape.width)
-        yield matmul.Choice(form, 8 * shape.height, 8 * shape.width)
-    for variant in ("direct", "copied") if b_last else ("turned",):
+        yield choose_matmul.Choice(form, shape.height, shape.width)
+        yield choose_matmul.Choice(form, 8 * shape.height, 8 * shape.width)
+    for variant in ("direct", "copied") if b_last else ("turned", "kept"):
         for height in (1, 2, 4):
             form = matmul.Form(variant, d, *units, height, False, width)
-            yield matmul.Choice(form, 2 * height, 128)
+            yield choose_matmul.Choice(form, 2 * height, 128)
 
 
 @pytest.mark.parametrize("d", [D.float32, D.float64, D.float16], ids=lambda d: d.name)
@@ -174,7 +176,7 @@ def test_batches_of_two_dimensions():
     x = rng.standard_normal((2, 20, 3, 16)).astype(np.float32)
     a, b = x.transpose(0, 2, 1, 3), x.transpose(0, 2, 3, 1)
     for d_width in WIDTHS:
-        choice = matmul.choose(
+        choice = choose_matmul.choose(
             D.float32, 6, 20, 20, 16, (48, 1), (1, 48), vector_bytes=d_width, threads=1
         )
         c = guarded(np.zeros(6 * 400, np.float32)).reshape(2, 3, 20, 20)
