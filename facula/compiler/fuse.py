@@ -89,6 +89,7 @@ class Fusion:
         self.group_of: dict[int, Group] = {}
         self.roots: dict[int, object] = {}
         self.inputs = {id(v) for v in program.inputs}
+        self._reads: dict[tuple, list] = {}
         self._choose_roots()
         for node in program.nodes:
             if node.op.kind == "opaque":
@@ -288,7 +289,12 @@ class Fusion:
 
     def reads_of(self, root, group):
         """The memory that a root reads, as (value, index map)."""
-        found, seen = [], set()
+        reduces = root.node.op.kind == "reduce"
+        own = _identity(root.node.inputs[0].shape) if reduces else group.map_of(root)
+        found = self._reads.get((id(root), own))
+        if found is not None:
+            return found
+        found, seen = self._reads.setdefault((id(root), own), []), set()
 
         def walk(v, index_map):
             if (id(v), index_map) in seen:
@@ -300,10 +306,8 @@ class Fusion:
                 for operand, m in zip(v.node.inputs, operand_maps(v.node, index_map)):
                     walk(operand, m)
 
-        if root.node.op.kind == "reduce":
-            walk(root.node.inputs[0], _identity(root.node.inputs[0].shape))
-            return found
-        for operand, m in zip(root.node.inputs, operand_maps(root.node, group.map_of(root))):
+        maps = [own] if reduces else operand_maps(root.node, own)
+        for operand, m in zip(root.node.inputs, maps):
             walk(operand, m)
         return found
 
