@@ -131,11 +131,11 @@ class VectorFacts:
             self._values, self._variations, self._indices = {}, {}, set()
             self._body(loop.body)
         self.itemsize = max(self.itemsize, *(t.dtype.itemsize for t in self.tiles), 1)
-        self.lanes = (
-            REDUCTION_BYTES // self.itemsize
-            if self.reductions
-            else min(analysis.target.lanes(self.itemsize), self._most)
-        )
+        self.lanes = min(analysis.target.lanes(self.itemsize), self._most)
+        if self.reductions:
+            # What else is read does not matter: lanes are part of the order of a sum.
+            summed = [x.dtype.itemsize for x in self.reductions if x.dtype.kind == "f"]
+            self.lanes = REDUCTION_BYTES // max(summed, default=self.itemsize)
 
     def _body(self, body):
         for s in body:

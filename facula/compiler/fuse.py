@@ -8,6 +8,7 @@ memory per level of reduction. Nodes of kind "opaque" form groups of their own.
 
 from __future__ import annotations
 
+from facula.compiler.combine import lanes_of
 from facula.compiler.epilogue import attach
 from facula.compiler.simplify import same_shape
 from facula.compiler.views import (
@@ -142,20 +143,6 @@ class Fusion:
                 if not only_ones_move(x.shape, node.outputs[0].shape):
                     self._materialise(x)
         self._dear_values()
-        self._irregular_reductions()
-
-    def _irregular_reductions(self):
-        """Store what is reduced over several dims if something in it lies otherwise in memory.
-
-        So the order of the sum is that of the whole shape, whatever is fused.
-        """
-        for node in self.program.nodes:
-            x = node.inputs[0] if node.inputs else None
-            if node.op.kind != "reduce" or x.node is None or x.node.op.kind == "movement":
-                continue
-            group = Group(x.shape, node.params["dims"])
-            if not _is_regular(group, self.reads_of(node.outputs[0], group)):
-                self.roots[id(x)] = x
 
     def _materialise_output(self, v):
         r = below_reshapes(v)
@@ -318,6 +305,9 @@ class Fusion:
         if reduced is not None:
             if not same_shape(full, group.full) or group.reduced not in (None, reduced):
                 return None
+            lanes = {lanes_of(r) for r in (root, *group.roots) if r.node.op.kind == "reduce"}
+            if len(lanes - {None}) > 1:
+                return None
         elif not same_shape(full, group.full):
             kept = [group.full[d] for d in group.kept]
             if group.reduced is None or not only_ones_move(root.shape, kept):
@@ -334,13 +324,6 @@ class Fusion:
                 return None
             elif id(v) in group.reads:
                 related = True
-        both = Group(group.full, group.reduced or reduced)
-        if both.reduced and not _is_regular(both, reads):
-            return None
-        if reduced and not group.reduced:
-            for other in group.roots:
-                if not _is_regular(both, self.reads_of(other, group)):
-                    return None
         if not related or len(group.reads) + len(group.roots) + len(reads) > MOST_BUFFERS:
             return None
         return reads
@@ -348,14 +331,6 @@ class Fusion:
     def aligned(self, group, v, index_map):
         """Whether reading ``v`` there touches what the same iteration has written."""
         return index_map == group.map_of(v)
-
-
-def _is_regular(group, reads) -> bool:
-    """Whether all that is read varies along all of several reduced dims, in order, or none."""
-    several = [d for d in sorted(group.reduced) if not is_one(group.full[d])]
-    return len(several) < 2 or all(
-        None not in m and [d for d in m if d in several] in ([], several) for _, m in reads
-    )
 
 
 def _identity(shape):

@@ -17,9 +17,10 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 
 from facula.base import dtypes as D
+from facula.compiler.combine import accumulator, exact, neutral, operator
 from facula.compiler.evaluate import Row, Scope
 from facula.compiler.simplify import same_shape
-from facula.compiler.views import ZERO, is_one, operand_maps, resolve
+from facula.compiler.views import ZERO, is_one, of_windows, operand_maps, resolve, scrambles
 from facula.ir import dims
 from facula.ir import loops as L
 from facula.ops.movement import contiguous_strides
@@ -39,10 +40,13 @@ DEAR = frozenset("exp exp2 expm1 log log1p tanh erf sigmoid sin cos pow random_b
 
 
 class Run:
-    """Consecutive dimensions of the full shape that one loop runs over."""
+    """Consecutive dimensions of the full shape that one loop runs over.
 
-    def __init__(self, members, size, reduced):
-        self.members, self.size, self.reduced = members, size, reduced
+    ``joined``: the run before is reduced as well, so that both are one where order matters.
+    """
+
+    def __init__(self, members, size, reduced, joined=False):
+        self.members, self.size, self.reduced, self.joined = members, size, reduced, joined
 
 
 class Schedule:
@@ -83,7 +87,7 @@ class Schedule:
         sizes = [r.size for r in inner]
         if not all(isinstance(n, int) for n in sizes) or dims.product(sizes) > WINDOW:
             return False
-        return all(_of_windows(r.node.inputs[0]) for r in self._reductions())
+        return all(of_windows(r.node.inputs[0]) for r in self._reductions())
 
     # What is computed when
 
@@ -129,7 +133,8 @@ class Schedule:
                     runs[-1].members.append(d)
                     runs[-1].size = runs[-1].size * self.full[d]
                     continue
-            runs.append(Run([d], self.full[d], reduced))
+            joined = reduced and bool(runs) and runs[-1].reduced
+            runs.append(Run([d], self.full[d], reduced, joined))
         return runs
 
     def _accesses(self):
@@ -159,7 +164,7 @@ class Schedule:
                 if v.node.op.name != "positions":
                     return True
                 return access(contiguous_strides(v.shape), index_map)
-            if _scrambles(v.node, index_map):
+            if scrambles(v.node, index_map):
                 return False
             return all(walk(x, m) for x, m in zip(v.node.inputs, operand_maps(v.node, index_map)))
 
@@ -170,7 +175,7 @@ class Schedule:
                 fine = walk(root.node.inputs[0], full)
             else:
                 # Also where what is moved is a constant, and reads no memory (padded ones).
-                fine = not _scrambles(root.node, own) and all(
+                fine = not scrambles(root.node, own) and all(
                     walk(x, m) for x, m in zip(root.node.inputs, operand_maps(root.node, own))
                 )
             if id(root) in self.places:
@@ -298,12 +303,12 @@ class Schedule:
         return [r for r in self._reductions() if self.levels[id(r)] == level]
 
     def _declare(self, roots):
-        return [(r, self.k.local(_accumulator(r.dtype), _neutral(r), name="acc")) for r in roots]
+        return [(r, self.k.local(accumulator(r.dtype), neutral(r), name="acc")) for r in roots]
 
     def _accumulate(self, locals_):
         for root, local in locals_:
             value = self.scope.element(root.node.inputs[0], self.index)
-            self.k.reduce(local, _operator(root), L.cast(value, local.dtype))
+            self.k.reduce(local, operator(root), L.cast(value, local.dtype))
 
     def _passes(self):
         last = max((self.levels[id(r)] for r in self._reductions()), default=0)
@@ -355,11 +360,56 @@ class Schedule:
                             self._store_full(0, True)
 
     def _pass(self, level, inner, locals_, final, ask=()):
-        *serial, last = inner
-        with self._serial(serial), self._vector(last):
+        at = max(i for i, run in enumerate(inner) if not run.joined)
+        row = inner[at:]
+        with self._serial(inner[:at]):
+            size = self.scope.size(dims.product(r.size for r in row))
+            self._along(row, level, locals_, final, (L.Const(0, D.int64), size, size), ask)
+
+    def _along(self, row, level, locals_, final, bounds, ask=()):
+        """A pass over elements ``lo`` to ``hi``, at most ``most``, of runs reduced as one."""
+        lo, hi, most = bounds
+        if len(row) > 1 and not all(exact(root) for root, _ in locals_):
+            self._gathered(row, level, locals_, final, lo, hi, most)
+            return
+        with self._rows_of(row, lo, hi):
             self._ask(ask, self.runs[0])
             self._accumulate(locals_)
             self._store_full(level - 1, final)
+
+    @contextmanager
+    def _rows_of(self, row, lo, hi):
+        """Loops over elements ``lo`` to ``hi`` of some runs, the last run in lanes."""
+        *outer, last = row
+        if not outer:
+            with self._vector(last, lo, hi):
+                yield
+            return
+        n = self.scope.size(last.size)
+        with self.k.serial(lo // n, L.idiv_ceil(hi, n)) as r, self.scope.fresh_values():
+            self._decode(outer, r)
+            first = self.k.let(L.maximum(lo - r * n, 0), "lo")
+            with self._vector(last, first, self.k.let(L.minimum(hi - r * n, n), "hi")):
+                yield
+
+    def _gathered(self, row, level, locals_, final, lo, hi, most):
+        """A pass whose elements do not lie in their order: they are put into it first.
+
+        The order of a reduction follows from its shape, whatever the strides of what is read.
+        """
+        rows = [
+            self.scope.scratch(f"flat{level}_{i}", local.dtype, most, per_thread=True)
+            for i, (_, local) in enumerate(locals_)
+        ]
+        with self._rows_of(row, lo, hi):
+            at = self._linear(row) - lo
+            for buffer, (root, local) in zip(rows, locals_):
+                value = self.scope.element(root.node.inputs[0], self.index)
+                self.k.store(buffer, at, L.cast(value, local.dtype))
+            self._store_full(level - 1, final)
+        with self.k.vector(0, hi - lo) as j:
+            for buffer, (root, local) in zip(rows, locals_):
+                self.k.reduce(local, operator(root), buffer[j])
 
     def _rows(self, outer, inner):
         first_pass = self._keep_dear_values(inner)
@@ -486,13 +536,13 @@ class Schedule:
     def _whole_block(self, column, lo, inner, roots):
         """A block of columns row by row, its sums in registers: same order, fewer misses."""
         tiles = [
-            (r, self.k.local(_accumulator(r.dtype), _neutral(r), (COLUMNS,), "acc")) for r in roots
+            (r, self.k.local(accumulator(r.dtype), neutral(r), (COLUMNS,), "acc")) for r in roots
         ]
         with self._serial(inner), self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
             self._set(column, lo + j)
             for root, tile in tiles:
                 value = L.cast(self.scope.element(root.node.inputs[0], self.index), tile.dtype)
-                self.k.assign(tile, j, _combined(root, tile[j], value))
+                self.k.assign(tile, j, L.binary(operator(root), tile[j], value))
             self._store_full(0, True)
         with self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
             self._set(column, lo + j)
@@ -512,28 +562,21 @@ class Schedule:
             self._finish(level, locals_)
 
     def _blockwise(self, level, roots, inner, final):
-        *outer, last = inner
-        split = self._blocks(last, BLOCK) if not outer else self._parallel(outer, last.size)
-        if outer:
-            count = self.scope.size(dims.product(r.size for r in outer))
-        else:
-            count = L.idiv_ceil(self.scope.size(last.size), BLOCK)
+        whole = Run((), dims.product(r.size for r in inner), True)
+        count = L.idiv_ceil(self.scope.size(whole.size), BLOCK)
         parts = [
-            self.scope.scratch(f"part{level}_{i}", _accumulator(r.dtype), count)
+            self.scope.scratch(f"part{level}_{i}", accumulator(r.dtype), count)
             for i, r in enumerate(roots)
         ]
-        with split as block:
-            number, lo, hi = (self._linear(outer), 0, None) if outer else block
+        with self._blocks(whole, BLOCK) as (number, lo, hi):
             locals_ = self._declare(roots)
-            with self._vector(last, lo, hi):
-                self._accumulate(locals_)
-                self._store_full(level - 1, final)
+            self._along(inner, level, locals_, final, (lo, hi, BLOCK))
             for part, (_, local) in zip(parts, locals_):
                 self.k.store(part, number, local.get())
         totals = self._declare(roots)
         for part, (root, local) in zip(parts, totals):
             with self.k.vector(0, count) as j:
-                self.k.reduce(local, _operator(root), part[j])
+                self.k.reduce(local, operator(root), part[j])
         return totals
 
     def _linear(self, runs):
@@ -543,55 +586,8 @@ class Schedule:
         return position
 
 
-def _of_windows(v):
-    while v.node is not None and v.node.op.kind == "movement":
-        if v.node.op.name == "windows":
-            return True
-        v = v.node.inputs[0]
-    return False
-
-
-def _scrambles(node, index_map):
-    """Whether the place in the operand is more than a choice of the loops' indices."""
-    if node.op.kind != "movement" or node.op.name in ("expand", "permute"):
-        return False
-    return any(None in m for m in operand_maps(node, index_map))
-
-
 def _mergeable(strides, a, b, size):
     """Whether an access sees dimensions ``a``, ``b`` (of that size) as one."""
     if (a in strides) != (b in strides):
         return False
     return a not in strides or dims.same(strides[a], strides[b] * size)
-
-
-_BOOL = {"or": "or", "and": "and", "add": "or", "mul": "and", "max": "or", "min": "and"}
-
-
-def _operator(root):
-    """The Loops op that a reduction combines by."""
-    combine = root.node.op.info["combine"]
-    return _BOOL[combine] if root.dtype is D.bool_ else combine
-
-
-def _combined(root, old, new):
-    return L.binary(_operator(root), old, new)
-
-
-def _accumulator(dtype):
-    return D.float32 if dtype in (D.float16, D.bfloat16) else dtype
-
-
-def _neutral(root):
-    combine, dtype = root.node.op.info["combine"], root.dtype
-    if dtype is D.bool_:
-        return _BOOL[combine] == "and"
-    if combine in ("add", "mul"):
-        value = 0 if combine == "add" else 1
-        return float(value) if dtype.kind == "f" else value
-    if dtype.kind == "f":
-        return float("-inf") if combine == "max" else float("inf")
-    bits = 8 * dtype.itemsize
-    if dtype.kind == "u":
-        return 0 if combine == "max" else (1 << bits) - 1
-    return -(1 << (bits - 1)) if combine == "max" else (1 << (bits - 1)) - 1

@@ -148,3 +148,19 @@ def _gather_maps(node, index_map):
     else:
         own = (index_map[0], None)
     return [unknown, tuple(ZERO if is_one(n) else m for n, m in zip(index.shape, own))]
+
+
+def of_windows(v) -> bool:
+    """Whether a value is windows of another, moved about."""
+    while v.node is not None and v.node.op.kind == "movement":
+        if v.node.op.name == "windows":
+            return True
+        v = v.node.inputs[0]
+    return False
+
+
+def scrambles(node, index_map):
+    """Whether the place in the operand is more than a choice of the loops' indices."""
+    if node.op.kind != "movement" or node.op.name in ("expand", "permute"):
+        return False
+    return any(None in m for m in operand_maps(node, index_map))

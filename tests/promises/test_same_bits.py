@@ -75,3 +75,36 @@ def test_a_training_run_is_the_same_again(name):
         return [p.detach().numpy().tobytes() for p in model.parameters()]
 
     assert weights() == weights()
+
+
+def _bits(x):
+    return x.numpy().tobytes()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 33, 17), (2, 1, 130, 140), (4, 7, 9, 1)])
+@pytest.mark.parametrize("dims", [(2, 3), (0, 2, 3), (1, 2, 3), (0, 1, 2, 3), (0, 3)])
+@pytest.mark.parametrize("order", [(0, 1, 3, 2), (3, 2, 1, 0)])
+def test_strides_do_not_change_a_sum(shape, dims, order):
+    x = facula.randn(*shape)
+    turned = x.permute(order).contiguous().permute([order.index(d) for d in range(4)])
+    assert _bits(turned) == _bits(x)
+    for f in (facula.sum, facula.var):
+        assert _bits(f(turned, dims)) == _bits(f(x, dims))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, i: x.gather(1, i).sum(1),
+        lambda x, i: (x * i).sum(1),
+        lambda x, i: (x.double() * 2).float().sum(1),
+        lambda x, i: (x.half() * 2).float().sum(),
+        lambda x, i: facula.where(i > 500, x, 0.0).sum(),
+        lambda x, i: x.sum(1).double() + x.double().sum(1),
+        lambda x, i: (x.view(7, 40, 25) * x.view(7, 40, 25)[:, :, :1]).sum((1, 2)),
+        lambda x, i: (x.view(7, 40, 25) * x.view(7, 25, 40).transpose(1, 2)).sum(),
+    ],
+)
+def test_what_else_is_read_does_not_change_a_sum(f):
+    x, i = facula.randn(7, 1000), facula.randint(0, 1000, (7, 1000))
+    assert _bits(facula.compile(f, fullgraph=True)(x, i)) == _bits(f(x, i))
