@@ -71,8 +71,9 @@ class Call:
         kernel, more = self.call.select(sizes, machine())
         form = self.forms.get(kernel)
         if form is None:
-            form = self.forms[kernel] = Form(self, kernel, tuple(more), Formulas(), None)
+            form = Form(self, kernel, tuple(more), Formulas(), None)
             form.finish()
+            self.forms[kernel] = form
         sizes.update(more)
         return form, sizes, tuple([more[name] for name in form.more])
 
@@ -144,8 +145,9 @@ class Form:
             end += 1
         summed = iter(range(end, end + len(sums)))
         places = [next(summed) if place is None else place for _, place in words]
-        self.origins, self.sums, self.picked = [o for o, _ in words], sums, picker(places)
         self.pack = struct.Struct(f"{len(places)}q").pack
+        self.sums, self.picked = sums, picker(places)
+        self.origins = [origin for origin, _ in words]  # Last: who sees it, sees all the rest.
 
     def head(self, source) -> bytes:
         """The first words of the step; ``source(kind, number)`` numbers what words come from."""

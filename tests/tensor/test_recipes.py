@@ -1,5 +1,7 @@
 """Recipes: plans for sizes that were never seen give what plans made from scratch give."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,21 @@ def test_plans_are_forgotten_when_there_are_too_many(monkeypatch):
         torch.neg(torch.ones(2, n + 2))
     assert len(site_of(OPS["neg"]).rows) <= 50
     assert recipes("neg") == 1
+
+
+def test_threads_may_plan_at_once():
+    dispatch.forget()
+    w, failed = torch.randn(5, 4), []
+
+    def work(first):
+        for n in range(first, first + 60):
+            x = torch.ones(n, 4)
+            if not torch.equal(F.linear(x, w)[n - 1], F.linear(x[:1], w)[0]):
+                failed.append(n)
+
+    threads = [threading.Thread(target=work, args=(2 + k % 2,)) for k in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failed
