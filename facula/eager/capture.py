@@ -174,6 +174,10 @@ class Trace:
         if isinstance(x, (list, tuple)):
             items = [self._enter(y, differentiable) for y in x]
             return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
+        if isinstance(x, Dim):
+            value = size_value(x, D.int64)
+            value.weak = True
+            return value
         value = self.lift(x)
         if mode.grad is not False and isinstance(x, Tensor) and x._meta.requires_grad:
             if any(value is v for _, v in differentiable):

@@ -9,6 +9,7 @@ guard (sizes of 1 are traced as the integer 1, because they broadcast).
 
 from __future__ import annotations
 
+import operator
 import threading
 from contextlib import contextmanager
 
@@ -32,6 +33,8 @@ class Dim:
     # Arithmetic
 
     def __add__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.add, self, other)
         terms = dict(self.terms)
         for monomial, coefficient in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) + coefficient
@@ -43,12 +46,16 @@ class Dim:
         return _made({m: -c for m, c in self.terms.items()}, -self.hint)
 
     def __sub__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.sub, self, other)
         return self + -other
 
     def __rsub__(self, other):
-        return -self + other
+        return -self + other if isinstance(other, (int, Dim)) else other - int(self)
 
     def __mul__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.mul, self, other)
         if isinstance(other, int) and other == 1:
             return self
         terms: dict = {}
@@ -73,6 +80,23 @@ class Dim:
     def __rmod__(self, other):
         return _atom("mod", other, self)
 
+    # Not a size any more: the trace holds for this very value only
+
+    def __float__(self):
+        return float(int(self))
+
+    def __truediv__(self, other):
+        return int(self) / (int(other) if isinstance(other, Dim) else other)
+
+    def __rtruediv__(self, other):
+        return other / int(self) if isinstance(other, (int, float)) else NotImplemented
+
+    def __pow__(self, other):
+        return int(self) ** (int(other) if isinstance(other, Dim) else other)
+
+    def __rpow__(self, other):
+        return other ** int(self) if isinstance(other, (int, float)) else NotImplemented
+
     # Questions
 
     def __eq__(self, other):
@@ -94,15 +118,23 @@ class Dim:
         return self._hash
 
     def __lt__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.lt, self, other)
         return _ask("lt", self, other)
 
     def __gt__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.gt, self, other)
         return _ask("lt", other, self)
 
     def __le__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.le, self, other)
         return not _ask("lt", other, self)
 
     def __ge__(self, other):
+        if not isinstance(other, (int, Dim)):
+            return _as_number(operator.ge, self, other)
         return not _ask("lt", self, other)
 
     def __bool__(self):
@@ -166,6 +198,11 @@ def _atom_text(atom):
     if kind == "max":
         return f"max({a}, {b})"
     return f"({a} {'//' if kind == 'div' else '%'} {b})"
+
+
+def _as_number(function, size, other):
+    """Arithmetic of a size with a float; with anything else it is the other's."""
+    return function(int(size), other) if isinstance(other, float) else NotImplemented
 
 
 def hint(d) -> int:

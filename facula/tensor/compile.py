@@ -112,11 +112,17 @@ class Captured:
         except CaptureError as error:
             if self.fullgraph:
                 raise
-            self._give_up(error)
-        return self(*args, **kwargs)
+            if not isinstance(error, _Raised):
+                self._give_up(error)
+                return self(*args, **kwargs)
+            failure = error
+        # If the call fails as it is, it fails for the user's reason, and nothing is given up.
+        result = self.fn(*args, **kwargs)
+        self._give_up(failure)
+        return result
 
     def _give_up(self, error):
-        line = user_line(error)
+        line = user_line(error.__cause__ or error)
         self.given_up = f"{error}{f' (at {line})' if line else ''}"
         own = os.path.dirname(os.path.dirname(__file__))
         depth = 1
@@ -186,12 +192,18 @@ class Captured:
             if changed is not None:
                 roll_back(entry.trace.undo)
                 raise CaptureError(f"compile: the function changes {changed}")
-        except CaptureError:
+        except Exception as error:
             # What the trace did to Python is undone: the call is made again, as it is.
             undo()
             _restore_streams(streams)
-            raise
+            if self.fullgraph or isinstance(error, CaptureError):
+                raise
+            raise _Raised(f"compile: {type(error).__name__}: {error}") from error
         return entry
+
+
+class _Raised(CaptureError):
+    """An error of another kind in a trace: the user's, or because of what stand-ins cannot do."""
 
 
 def _streams():

@@ -194,6 +194,7 @@ def full(
 ) -> Tensor:  # fmt: skip
     """``fill_value`` everywhere; its Python type decides the dtype if none is given."""
     value = number("full", fill_value)
+    value = int(value) if isinstance(value, Dim) else value
     if dtype is None:
         own = fill_value.dtype if isinstance(fill_value, Tensor) else D.of_scalar(value)
         dtype = out.dtype if out is not None else own

@@ -16,6 +16,7 @@ from facula.eager.dispatch import PLAIN, Site, key_of, static_key
 from facula.eager.grad_mode import mode
 from facula.eager.tensor import TENSORS, Tensor
 from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
+from facula.ir.dims import Dim
 from facula.library import OPS
 from facula.ops.registry import Op, Primitive, set_eager
 from facula.tensor.interop import from_numpy
@@ -128,7 +129,7 @@ def is_operand(x) -> bool:
     """Whether an operator takes it: tensors, numbers, values of a trace, NumPy's numbers."""
     return (
         type(x) in NUMBERS
-        or isinstance(x, (Tensor, dispatch.Value, int, float))
+        or isinstance(x, (Tensor, dispatch.Value, int, float, Dim))
         or getattr(x, "shape", None) == ()
         and hasattr(x, "item")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -184,3 +185,34 @@ def test_random_numbers_are_the_eager_ones_and_new_at_each_call():
     want = x + facula.randn_like(x) * facula.rand(3)
     same(first, want)
     assert not facula.equal(first, second)
+
+
+SIZES = {
+    "mean by hand": lambda x: x.sum() / x.shape[0],
+    "times": lambda x: x.shape[0] * x + x.size(0),
+    "root": lambda x: x / x.shape[-1] ** 0.5,
+    "float": lambda x: x * (1.0 / x.shape[-1]) - math.sqrt(x.size(-1)),
+    "compared": lambda x: (x > x.shape[0]) & (x.numel() // 2 > x),
+    "filled": lambda x: x + facula.full((x.shape[0], 1), x.shape[0]),
+    "clamped": lambda x: x.clamp(max=x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_numbers(name):
+    fn = SIZES[name]
+    captured = facula.compile(fn, fullgraph=True)
+    for n in (5, 9):
+        x = facula.randn(n, 7) * 5
+        same(captured(x), fn(x))
+
+
+def test_an_error_of_the_users_is_the_users():
+    def fn(x, y):
+        return x @ y
+
+    captured = facula.compile(fn)
+    with pytest.raises(RuntimeError, match="inner dimensions|mat1|matmul"):
+        captured(facula.ones(2, 3), facula.ones(4, 5))
+    same(captured(facula.ones(2, 3), facula.ones(3, 2)), facula.full((2, 2), 3.0))
+    assert captured.captured.given_up is None
