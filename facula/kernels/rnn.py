@@ -33,13 +33,10 @@ from facula.kernels.tiles import K_BLOCK, Source
 #: steps, rows of a batch, hidden size, rows in all; index of a row: ``t * t_step + b * b_step``;
 #: ``back`` is 1 where time runs backwards, else 0.
 SIZES = ("steps", "rows", "hidden", "total", "t_step", "b_step", "back")
-#: Rows that a thread takes (``rows``), panels and hidden units that one takes (``columns``), and
-#: how many k of a panel are multiplied with all rows at a time.
-CUTS = ("row_cut", "panel_cut", "unit_cut", "k_cut")
+#: Rows that a thread takes (``rows``), panels and hidden units that one takes (``columns``).
+CUTS = ("row_cut", "panel_cut", "unit_cut")
 #: Products of fewer multiply-adds, and arithmetic on fewer hidden units, are one thread's.
 _APART, _UNITS_APART = 1 << 15, 1 << 10
-#: Bytes of a panel that stay in the first-level cache.
-_NEAR = 24 << 10
 #: What a failed check says: the rows of steps do not fit together.
 STATUS = 1
 
@@ -104,7 +101,6 @@ class _Walk:
         self.stride = k.let(self.count * self.width, "stride")
         size = L.idiv_ceil(columns, self.width) * self.width
         self.panels = k.scratch("panels", self.form.dtype, size * tiles.round_up(depth, self.lanes))
-        self.chain = k.scratch("chain", self.form.dtype, self.rows * self.width, per_thread=True)
         x_step, k_step = (self.hidden, 1) if turned else (1, self.hidden)
         x_step, k_step = L.as_expr(x_step), L.as_expr(k_step)
         zero = L.Const(0, int64)
@@ -122,54 +118,37 @@ class _Walk:
             for target, step, source, source_step in pairs:
                 k.store(target, b * step + j, source[b * source_step + j])
 
-    def product(self, panel, b0, b1, left, start, finish):
+    def product(self, panel, b0, b1, left, start, finish, ahead):
         """``finish(sum, place, k0)`` for all elements of the rows of one panel.
 
-        ``left[start(b) + k]`` are the rows. A block of k is cut further, so that the panel's part
-        stays in the first-level cache while rows go by; the chain of sums waits in memory then.
+        ``left[start(b) + k]`` are the rows; ``ahead(b, column)`` asks for a line of what the
+        cell's arithmetic will read.
         """
         k, width = self.k, self.width
         base = k.let(panel * width * self.padded, "base")
+        line = 64 // self.form.dtype.itemsize
         with k.serial(0, self.depth, K_BLOCK) as k0:
             count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
-            with k.serial(0, count, self.k_cut) as k1:
-                some = k.let(L.minimum(count - k1, self.k_cut), "some")
-                at = k.let(base + (k0 + k1) * width, "at")
-                last = k.let((k1 + self.k_cut) >= count, "last")
-                first = b0
-                for height in heights(self.form.vectors, self.form.vector_bytes):
-                    end = k.let(first + (b1 - first) // height * height, "end")
-                    with k.serial(first, end, height) as b:
-                        acc = self._tile(b, height, left, start, k0, k1, some, at)
-                        self._put(acc, b, panel, k0, last, finish)
-                    first = end
-
-    def _tile(self, b, height, left, start, k0, k1, some, at):
-        k, width = self.k, self.width
-        acc = k.local(self.form.dtype, 0, (height, width), name="acc")
-        with k.if_(k1 > 0):
-            for i in range(height):
-                with k.vector(0, width) as j:
-                    k.assign(acc, i, j, self.chain[(b + i) * width + j])
-        starts = [k.let(start(b + i) + k0 + k1, "start") for i in range(height)]
-        tiles.multiply(
-            k, acc, some,
-            lambda i, kk: left[starts[i] + kk],
-            lambda kk, j: self.panels[at + kk * width + j],
-        )  # fmt: skip
-        return acc
-
-    def _put(self, acc, b, panel, k0, last, finish):
-        k, width = self.k, self.width
-        with k.if_(last):
-            for i in range(acc.shape[0]):
-                row = k.let((b + i) * self.stride + panel * width, "row")
-                with k.vector(0, width) as j:
-                    finish(acc[i, j], row + j, k0)
-        with k.else_():
-            for i in range(acc.shape[0]):
-                with k.vector(0, width) as j:
-                    k.store(self.chain, (b + i) * width + j, acc[i, j])
+            at = k.let(base + k0 * width, "at")
+            first = b0
+            for height in heights(self.form.vectors, self.form.vector_bytes):
+                end = k.let(first + (b1 - first) // height * height, "end")
+                with k.serial(first, end, height) as b:
+                    for i in range(height):
+                        for column in range(0, width, line):
+                            ahead(b + i, panel * width + column)
+                    acc = k.local(self.form.dtype, 0, (height, width), name="acc")
+                    starts = [k.let(start(b + i) + k0, "start") for i in range(height)]
+                    tiles.multiply(
+                        k, acc, count,
+                        lambda i, kk, starts=starts: left[starts[i] + kk],
+                        lambda kk, j: self.panels[at + kk * width + j],
+                    )  # fmt: skip
+                    for i in range(height):
+                        row = k.let((b + i) * self.stride + panel * width, "row")
+                        with k.vector(0, width) as j:
+                            finish(acc[i, j], row + j, k0)
+                first = end
 
     def walk(self, back, step):
         """Run ``step(base, b0, b1)`` for all steps; row b of a step lies at base + b * b_step."""
@@ -253,7 +232,10 @@ def forward(form: Form, cell: Arithmetic) -> L.Kernel:
 
     def step(base, b0, b1):
         with walk.over_panels() as panel:
-            walk.product(panel, b0, b1, running[0], lambda b: b * hidden, store_sum)
+            walk.product(
+                panel, b0, b1, running[0], lambda b: b * hidden, store_sum,
+                lambda b, c: k.prefetch(p, (base + b * walk.b_step) * walk.all_gates + c),
+            )  # fmt: skip
 
         def element(b, j):
             row, at = base + b * walk.b_step, b * hidden + j
@@ -322,7 +304,7 @@ def backward(form: Form, cell: Arithmetic) -> L.Kernel:
 
         with walk.over_panels() as panel:
             start = lambda b: (base + b * walk.b_step) * walk.all_gates  # noqa: E731
-            walk.product(panel, b0, b1, du, start, add_sum)
+            walk.product(panel, b0, b1, du, start, add_sum, lambda b, c: None)
 
     walk.walk(1 - walk.back, step)
     walk.copy([(running[0], hidden, dh, walk.stride)])
@@ -340,7 +322,7 @@ def _time(vectors, rows, needed, vector_bytes):
     total = 0.0
     for height in heights(vectors, vector_bytes):
         tall, rows = divmod(rows, height)
-        total += tall * max(height * vectors / 2, (height + vectors) / 2, 1.3 * vectors, 4)
+        total += tall * (1 + max(height * vectors / 2, (height + vectors) / 2, 1.3 * vectors, 4))
     return -(-needed // vectors) * total
 
 
@@ -358,18 +340,11 @@ def choose(sizes: dict, columns: int, depth: int, *, itemsize, vector_bytes, thr
     needed = -(-columns // lanes)
     candidates = (4, 3, 2, 1) if vector_bytes < 64 else (4, 3, 8, 6, 2, 1)
     vectors = min(candidates, key=lambda v: _time(v, share, needed, vector_bytes))
-    several = share > heights(vectors, vector_bytes)[0]
-    k_cut = max(64, _NEAR // (vectors * vector_bytes)) if several else K_BLOCK
     # Threads wait for each other twice a step: for little work that does not pay.
     panels = -(-needed // vectors)
     panel_cut = panels if columns * depth * rows < _APART else panels // threads
     unit_cut = hidden if hidden * rows < _UNITS_APART else -(-hidden // (threads * lanes)) * lanes
-    cuts = {
-        "row_cut": max(1, share),
-        "panel_cut": panel_cut,
-        "unit_cut": max(1, unit_cut),
-        "k_cut": k_cut,
-    }
+    cuts = {name: max(1, cut) for name, cut in zip(CUTS, (share, panel_cut, unit_cut))}
     return "columns" if shared else "rows", vectors, cuts
 
 

@@ -29,7 +29,7 @@ def drawn(cell, steps, rows, hidden, d=D.float32, seed=0):
 def words(steps, rows, hidden, total, back=0, packed=False):
     t_step = 0 if packed else rows
     sizes = dict(zip(rnn.SIZES, (steps, rows, hidden, total, t_step, 1, back)))
-    return {**sizes, "row_cut": max(1, rows // 2), "panel_cut": 1, "unit_cut": 16, "k_cut": 100}
+    return {**sizes, "row_cut": max(1, rows // 2), "panel_cut": 1, "unit_cut": 16}
 
 
 def forward(cell, operands, form, back=0, lengths=None):
