@@ -6,6 +6,7 @@ pause in between in which the threads of one fall asleep. A figure is the median
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -107,8 +108,16 @@ def compare(theme: str, name: str, workers: dict, settings: Settings, threads: i
     return found
 
 
-def apart(theme: str, name: str, specs, settings: Settings, threads: int) -> dict:
-    """As :func:`compare`, in processes made for this case alone."""
+def apart(theme, name, specs, settings: Settings, threads: int, prepare=True) -> dict:
+    """As :func:`compare`, in processes made for this case alone.
+
+    With ``prepare`` facula's kernels are compiled beforehand, so that LLVM's memory is not taken
+    for the case's.
+    """
+    for spec in specs if prepare else ():
+        if spec.startswith("facula"):
+            with Worker(spec) as worker, contextlib.suppress(Failed):
+                worker.ask("build", theme=theme, name=name, threads=threads)
     workers = {spec: Worker(spec) for spec in specs}
     try:
         return compare(theme, name, workers, settings, threads)

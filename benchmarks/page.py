@@ -12,9 +12,8 @@ Written by `make bench BENCH_ARGS=--write`, which runs for some {minutes} minute
 `python -m benchmarks --list` names the themes, `--only` runs some of them, `--quick` a part in two
 minutes. Every case is the same text for both libraries ([benchmarks/](../benchmarks/)), each in a
 process of its own; rounds go over the processes in turns, and a figure is the median over all
-rounds. "First" is the time to the first result, with what was compiled before in the caches. Memory
-is the peak of the process above what the library takes by itself, data, parameters and the code
-compiled included.
+rounds. Memory is the peak of the process above what the library takes by itself, data, parameters
+and code included; facula's kernels come from its disk cache.
 
 {machine}
 """
@@ -101,18 +100,15 @@ def _programs(found) -> list[str]:
     for name, own in found.items():
         ratio = _ratio(own, "facula:step", ("torch:eager",), "mib")
         memory = [_cell(own, s, "mib") for s in ("facula:eager", "facula:step", "torch:eager")]
-        first = [_cell(own, s, "first_s") for s in ("facula:step", "torch:step")]
-        rows.append((name, *memory, _shown(ratio and 1 / ratio), *first))
+        rows.append((name, *memory, _shown(ratio and 1 / ratio)))
     head = (
         "",
         "facula eager, MiB",
         "captured, MiB",
         "PyTorch eager, MiB",
         "captured by PyTorch",
-        "first captured step, s",
-        "PyTorch's whole step, s",
     )
-    return [*lines, "### Memory and first steps", "", *table(head, rows)]
+    return [*lines, "### Memory", "", *table(head, rows)]
 
 
 def _kernels(found) -> list[str]:

@@ -60,23 +60,38 @@ def draw(results: dict, folder: Path, suffix="svg") -> list[str]:
     return made
 
 
-def _bars(plt, rows, specs, label, log=True):
-    """Horizontal bars, a group for each row: ``[(name, {spec: value})]``."""
+def _bars(plt, rows, specs, label, base=None):
+    """Horizontal bars from ``base``, a group for each row: ``[(name, {spec: value})]``."""
     height = 0.8 / len(specs)
-    figure, axes = plt.subplots(figsize=(8.5, 0.6 + len(rows) * (0.14 * len(specs) + 0.12)))
+    figure, axes = plt.subplots(figsize=(8.5, 0.9 + len(rows) * (0.14 * len(specs) + 0.12)))
+    values = [v for _, found in rows for v in found.values()]
+    low = base or min(values) / 1.5
     for k, spec in enumerate(specs):
         at = [i + (k - (len(specs) - 1) / 2) * height for i in range(len(rows))]
-        values = [found.get(spec) or 0 for _, found in rows]
-        axes.barh(at, values, height * 0.92, color=COLOURS[spec], label=TITLES[spec])
+        own = [found.get(spec, low) - low for _, found in rows]
+        axes.barh(at, own, height * 0.92, left=low, color=COLOURS[spec], label=TITLES[spec])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    if log:
-        axes.set_xscale("log")
-        _plain_ticks(plt, axes.xaxis)
+    axes.set_xscale("log")
+    axes.set_xlim(min(low, *values) / 1.1 if base else low, max(values) * 1.1)
+    _plain_ticks(plt, axes.xaxis)
+    if base:
+        axes.axvline(base, color="#444444", linewidth=1)
     axes.set_xlabel(label)
     figure.legend(loc="outside upper center", ncols=min(len(specs), 3))
-    return figure, axes
+    return figure
+
+
+def _speeds(plt, results, specs):
+    """Bars of the speed in other ways, PyTorch eager being 1."""
+    rows = []
+    for name, found in results.items():
+        ms = _measured(found, "ms")
+        if "torch:eager" in ms:
+            rows.append((name, {s: ms["torch:eager"] / ms[s] for s in specs if s in ms}))
+    specs = [s for s in specs if any(s in found for _, found in rows)]
+    return _bars(plt, rows, specs, "speed, PyTorch eager = 1 (more is better)", base=1)
 
 
 def _plain_ticks(plt, axis):
@@ -92,23 +107,14 @@ def _measured(found, what):
 
 
 def _programs(plt, results):
-    specs = ["facula:eager", "facula:step", "torch:compile", "torch:step"]
-    rows = []
-    for name, found in results.items():
-        ms = _measured(found, "ms")
-        if "torch:eager" in ms:
-            rows.append((name, {s: ms["torch:eager"] / ms[s] for s in specs if s in ms}))
-    specs = [s for s in specs if any(s in found for _, found in rows)]
-    figure, axes = _bars(plt, rows, specs, "speed, PyTorch eager = 1 (more is better)")
-    axes.axvline(1, color="#444444", linewidth=1)
-    return figure
+    return _speeds(plt, results, ["facula:eager", "facula:step", "torch:compile", "torch:step"])
 
 
 def _memory(plt, results):
     specs = ["facula:eager", "facula:step", "torch:eager"]
     rows = [(name, _measured(found, "mib")) for name, found in results.items()]
     label = "peak memory of the process above its library's, MiB (less is better)"
-    return _bars(plt, rows, specs, label)[0]
+    return _bars(plt, rows, specs, label)
 
 
 def _kernels(plt, results):
@@ -132,14 +138,13 @@ def _kernels(plt, results):
     axes.set_xscale("log")
     _plain_ticks(plt, axes.xaxis)
     axes.set_xlabel("speed, PyTorch = 1 (more is better)")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
 def _inference(plt, results):
-    rows = [(name, _measured(found, "ms")) for name, found in results.items()]
-    specs = [s for s in COLOURS if any(s in found for _, found in rows)]
-    return _bars(plt, rows, specs, "milliseconds a pass (less is better)")[0]
+    specs = ["facula:eager", "facula:compile", "torch:compile", "onnxruntime", "openvino", "jax"]
+    return _speeds(plt, results, specs)
 
 
 def _growth(plt, results):
@@ -175,32 +180,38 @@ def _growth(plt, results):
 
 
 def _roofline(plt, results):
-    figure, axes = plt.subplots(figsize=(8.5, 5))
+    """The share of the limit, by what the limit is."""
     peaks, sizes = results["peaks"], results["footprints"]
-    top = peaks["flops"]["float32"]
-    for size, dashes in ((sizes[0], ":"), (1 << 20, "-."), (1 << 23, "--"), (sizes[-1], "-")):
-        rate = peaks["bytes"][sizes.index(size)]
-        xs = [2**-5, top / rate, 2**11]
-        where = f"{size >> 10} KiB" if size < 1 << 20 else f"{size >> 20} MiB"
-        axes.plot(xs, [x * rate / 1e9 for x in xs[:2]] + [top / 1e9], dashes, color="#888888",
-                  linewidth=1, label=f"limit, {where} in use ({rate / 1e9:.0f} GB/s)")  # fmt: skip
-    seen: dict = {}
-    for k in results["kernels"]:
-        if k["flops"]:
-            seen[k["case"]] = seen.get(k["case"], 0) + 1
-            x, y = k["flops"] / k["bytes"], k["flops"] / k["us"] / 1e3
-            axes.scatter(x, y, s=20, color=COLOURS["facula:step"], zorder=3)
-            if seen[k["case"]] == 1:
-                axes.annotate(
-                    k["case"], (x, y), (4, -3), textcoords="offset points", fontsize=6.5
-                )  # fmt: skip
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.set_xlabel("operations a byte moved")
-    axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="lower right")
+    rows = results["kernels"]
+    figure, axes = plt.subplots(figsize=(8.5, 0.9 + 0.21 * len(rows)))
+    colours = {"operations": "#c8401e", "memory": "#1f4e8c"}
+    for i, k in enumerate(rows):
+        place = min(sum(n < k["bytes"] for n in sizes), len(sizes) - 1)
+        computing = k["flops"] / peaks["flops"]["float32"] > k["bytes"] / peaks["bytes"][place]
+        kind, amount, unit = (
+            ("operations", k["flops"], "GFLOP/s") if computing else ("memory", k["bytes"], "GB/s")
+        )
+        axes.barh(i, 100 * k["share"], 0.7, color=colours[kind])
+        rate = f" {amount / k['us'] / 1e3:.3g} {unit}"
+        axes.text(
+            100 * k["share"],
+            i,
+            rate,
+            va="center",
+            fontsize=7,
+            zorder=4,
+            bbox={"color": "white", "pad": 0.6},
+        )
+    names = [f"{k['case']}:  {k['kernel']}" for k in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.axvline(100, color="#444444", linewidth=1)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("% of the machine's limit")
+    patches = [plt.Rectangle((0, 0), 1, 1, color=c) for c in colours.values()]
+    figure.legend(
+        patches, [f"limited by {k}" for k in colours], loc="outside upper center", ncols=2
+    )
     return figure
 
 
