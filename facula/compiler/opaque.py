@@ -7,7 +7,7 @@ import functools
 from facula.compiler import calls as C
 from facula.compiler.cells import arithmetic
 from facula.compiler.simplify import same_shape
-from facula.compiler.views import Place, resolve
+from facula.compiler.views import Place, is_one, resolve
 from facula.ir import dims
 from facula.ir import loops as L
 from facula.kernels import (
@@ -26,6 +26,9 @@ from facula.kernels import (
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import is_zero
 
+#: Elements that are worth a chunk of their own when they are copied.
+_COPIED = 16384
+
 
 def copy(value, source, target):
     """A kernel that copies ``value`` from one place to another of the same shape."""
@@ -34,20 +37,39 @@ def copy(value, source, target):
     bindings = {"x": C.memory(source), "y": C.memory(target)}
     sizes = []
     for d, n in enumerate(value.shape):
-        names = f"n{d}", f"s{d}", f"t{d}"
-        for name, size in zip(names, (n, source.strides[d], target.strides[d])):
-            bindings[name] = ("size", size)
-        sizes.append([k.size(name) for name in names])
+        if is_one(n):
+            continue
+        sizes.append([])
+        for name, size in zip("nst", (n, source.strides[d], target.strides[d])):
+            if is_one(size):  # Known to lie side by side, or else elements go one by one.
+                sizes[-1].append(L.Const(1, L.int64))
+                continue
+            bindings[f"{name}{d}"] = ("size", size)
+            sizes[-1].append(k.size(f"{name}{d}"))
 
     def nest(rest, at, to):
-        if not rest:
-            k.store(y, to, x[at])
-            return
         (n, s, t), *inner = rest
         with k.loop(0, n, kind="serial" if inner else "vector") as i:
-            nest(inner, at + i * s, to + i * t)
+            if inner:
+                nest(inner, at + i * s, to + i * t)
+            else:
+                k.store(y, to + i * t, x[at + i * s])
 
-    nest(sizes, L.Const(0, L.int64), L.Const(0, L.int64))
+    zero = L.Const(0, L.int64)
+    if len(sizes) < 2:
+        n, s, t = sizes[0] if sizes else (L.Const(1, L.int64), zero, zero)
+        with k.parallel(0, L.idiv_ceil(n, _COPIED)) as piece:
+            lo = k.let(piece * _COPIED, "lo")
+            with k.vector(lo, L.minimum(lo + _COPIED, n)) as i:
+                k.store(y, i * t, x[i * s])
+    else:
+        (n, s, t), *inner = sizes
+        each = L.Const(1, L.int64)
+        for size, _, _ in inner:
+            each = each * size
+        grain = L.maximum(L.as_expr(_COPIED) // L.maximum(each, 1), 1)
+        with k.parallel(0, n, grain=grain) as i:
+            nest(inner, i * s, i * t)
     return C.call(k.kernel(), bindings)
 
 
