@@ -291,12 +291,19 @@ class _Product:
             rows_left = k.let(rows - ii, "rows")
             columns_left = k.let(L.minimum(columns - jj, shape.width), "columns")
 
+            def ahead(kk, width):
+                """Panels of wide elements outgrow the first-level cache: 2.95 to 2.72 ms at 512."""
+                for panel, at, size in ((rights, right_at, width), (lefts, left_at, shape.height)):
+                    for line in range(0, size, 8):
+                        k.prefetch(panel, at + (kk + 8) * size + line)
+
             def tile(height):
                 acc = k.local(self.sum, 0, (height, shape.width), name="acc")
                 tiles.multiply(
                     k, acc, count,
                     lambda i, kk: lefts[left_at + kk * shape.height + i],
                     lambda kk, j: rights[right_at + kk * shape.width + j],
+                    ahead=ahead if self.sum.itemsize == 8 else None,
                 )  # fmt: skip
                 return acc
 
