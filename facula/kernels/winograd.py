@@ -1,0 +1,451 @@
+"""Convolutions of 3 x 3 taps and stride 1 by Winograd's algorithm: far fewer multiplications.
+
+The output is cut into tiles of ``m x m`` places, the input accordingly into overlapping ones of
+``n x n``, n = m + 2. With the matrices of ``toom``, a tile's sums over taps become ``n * n``
+products of single numbers: 36 for 16 results (m = 4), 25 for 9 (m = 3), instead of 9 for each. And
+what is summed over channels is a matrix product, tiles by output channels, one for each of the
+``n * n`` *points*:
+
+1. Input: copied with channels side by side, with its padding; tiles are transformed, many channels
+   at once, to ``data[point, channel block, tile, channel]``.
+2. Weights, likewise, to panels of output channels ``taps[panel, point, channel, output channel]``.
+3. Products, in register tiles as in ``matmul``: for each ``CHANNELS`` channels a chain of fused
+   multiply-adds in their order, from zero; these are added in order.
+4. Sums are transformed back, turned to have columns side by side, and stored.
+
+There are two orders. ``late`` is for few tiles: all input is transformed first; then each thread
+takes some output channels, whose weights it transforms while they are near. Else all weights are
+transformed first; then each thread takes pieces of the output. Neither changes a bit, nor do cuts,
+threads or the batch: what ``m`` is depends on the size of an image alone.
+
+Of the time of a direct convolution at the machine's limit this takes 0.33 for 64 channels, 0.28
+for 256, of which products are 0.25 and 0.25. How exact it is: docs/design/decisions.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from facula.base.dtypes import dtype, float64
+from facula.ir import loops as L
+from facula.kernels import tiles
+from facula.kernels.conv import SIZES
+from facula.kernels.toom import from_points, in_two, to_points, toom
+
+#: Tile rows, tile columns and images of a piece; panels of output channels that a thread takes at
+#: a time.
+CUTS = ("row_cut", "column_cut", "image_cut", "panel_cut")
+#: Input channels that lie side by side.
+NEAR = 64
+#: Sums are chains over so many channels: part of the result's meaning.
+CHANNELS = 128
+#: Fewer channels, of input or of output, do not pay for the transformations.
+_LEAST = 16
+
+
+class Form(NamedTuple):
+    """What a kernel is compiled for.
+
+    Attributes:
+        dtype: of x, w and y.
+        m: rows and columns of a tile of the output.
+        x_unit, y_unit: whether the last stride of x and of y is 1.
+        taps: how the 9 weights of two channels lie: 1 in order, -1 in reverse order, 0 elsewhere.
+        late: whether the weights are transformed by the thread that needs them.
+        vector_bytes: 16, 32 or 64.
+    """
+
+    dtype: dtype
+    m: int
+    x_unit: bool
+    y_unit: bool
+    taps: int
+    late: bool
+    vector_bytes: int
+
+    @property
+    def name(self) -> str:
+        flags = "x" * self.x_unit + "y" * self.y_unit + "nfr"[self.taps] + "l" * self.late
+        return f"winograd{self.m}_{self.dtype.name}_{flags}"
+
+
+class _Piece(NamedTuple):
+    """A piece of the output: its number, first image, tile row and column, and how many."""
+
+    number: L.Expr
+    n: L.Expr
+    r: L.Expr
+    x: L.Expr
+    images: L.Expr
+    rows: L.Expr
+    columns: L.Expr
+
+
+def build(form: Form, epilogue=None) -> L.Kernel:
+    """The kernel: parameters x, w, y, those of ``conv.SIZES``, of ``CUTS``, the epilogue's, scratch.
+
+    ``epilogue`` is as that of ``conv.build``.
+    """
+    return _Winograd(form, epilogue).kernel()
+
+
+class _Winograd:
+    """Writes one kernel."""
+
+    def __init__(self, form: Form, epilogue):
+        self.form = form
+        k = self.k = L.Builder(form.name)
+        self.sum = tiles.accumulator(form.dtype)
+        self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        self.m, self.n = form.m, form.m + 2
+        self.points = self.n * self.n
+        self.toom = toom(form.m, 3)
+        self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
+        self.y = k.buffer("y", form.dtype, "w")
+        self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
+        self.epilogue = epilogue(k) if epilogue else None
+        self._scratch()
+
+    def _scratch(self):
+        k, size, late, lanes = self.k, self.size, self.form.late, self.shape.lanes
+        width, m = self.shape.width, self.m
+        self.panels = L.idiv_ceil(size["o"], width)
+        self.down = L.idiv_ceil(L.idiv_ceil(size["out1"], m), size["row_cut"])
+        self.across = L.idiv_ceil(L.idiv_ceil(size["out2"], m), size["column_cut"])
+        self.pieces = L.idiv_ceil(size["n"], size["image_cut"]) * self.down * self.across
+        count = size["image_cut"] * size["row_cut"] * size["column_cut"]
+        self.count = tiles.round_up(count, self.shape.height)
+        channels = L.minimum(size["c"], CHANNELS) if late else size["c"]
+        # From point to point: not a multiple of the caches' size, or they would not hold them.
+        self.data_step = L.idiv_ceil(size["c"], NEAR) * NEAR * self.count + lanes
+        self.taps_step = channels * width + lanes
+        self.sums_step = self.count * width + lanes
+        # The last column's tile may be read behind its end.
+        self.pitch = tiles.round_up(size["column_cut"] * m + 2, lanes)
+        high = size["row_cut"] * m + 2
+        data, taps, sums = (
+            self.points * step for step in (self.data_step, self.taps_step, self.sums_step)
+        )
+        data = data * self.pieces * size["groups"] if late else data
+        taps = taps * (size["panel_cut"] if late else size["groups"] * self.panels)
+        sums = sums * size["panel_cut"] * self.pieces if late else sums
+        self.data = k.scratch("data", self.sum, data, per_thread=not late)
+        self.taps = k.scratch("taps", self.sum, taps, per_thread=late)
+        self.sums = k.scratch("sums", self.sum, sums, per_thread=True)
+        self.turned = k.scratch("turned", self.sum, high * self.pitch * lanes, per_thread=True)
+        self.pixels = k.scratch("pixels", self.sum, m * self.pitch * lanes, per_thread=True)
+        self.spill = k.scratch("spill", self.sum, self.pitch * lanes, per_thread=True)
+
+    def kernel(self) -> L.Kernel:
+        for name in (
+            *("panels", "down", "across", "pieces", "count", "pitch"),
+            *("data_step", "taps_step", "sums_step"),
+        ):
+            setattr(self, name, self.k.let(getattr(self, name), name))
+        (self._late if self.form.late else self._early)()
+        return self.k.kernel()
+
+    # The two orders
+
+    def _early(self):
+        k, size, width = self.k, self.size, self.shape.width
+        with k.parallel(0, size["groups"] * self.panels) as number:
+            group, panel = k.let(number // self.panels), k.let(number % self.panels)
+            at = k.let(number * self.points * self.taps_step, "at")
+            self._transform_weights(at, group, panel, L.Const(0, L.int64), size["c"])
+        with k.parallel(0, self.pieces * size["groups"]) as number:
+            group = k.let(number % size["groups"], "group")
+            piece = self._piece(k.let(number // size["groups"], "piece"))
+            with k.serial(0, size["c"], self.shape.lanes) as c0:
+                self._transform_input(L.Const(0, L.int64), piece, group, c0)
+            with k.serial(0, self.panels) as panel:
+                first = (group * self.panels + panel) * self.points * self.taps_step
+                zero = L.Const(0, L.int64)
+                with k.serial(0, size["c"], CHANNELS) as k0, k.serial(0, self.points) as point:
+                    count = k.let(L.minimum(size["c"] - k0, CHANNELS), "count")
+                    taps = first + k0 * width
+                    self._product(piece, point, (zero, taps, zero), k0, count)
+                self._transform_back(zero, piece, group, panel)
+
+    def _late(self):
+        k, size, lanes = self.k, self.size, self.shape.lanes
+        blocks = k.let(L.idiv_ceil(size["c"], lanes), "blocks")
+        with k.parallel(0, self.pieces * size["groups"] * blocks) as number:
+            rest, block = k.let(number // blocks, "rest"), k.let(number % blocks, "block")
+            at = k.let(rest * self.points * self.data_step, "at")
+            piece = self._piece(k.let(rest // size["groups"], "piece"))
+            self._transform_input(at, piece, rest % size["groups"], block * lanes)
+        parts = k.let(L.idiv_ceil(self.panels, size["panel_cut"]), "parts")
+        with k.parallel(0, size["groups"] * parts) as number:
+            group = k.let(number // parts, "group")
+            first = k.let((number % parts) * size["panel_cut"], "first")
+            some = k.let(L.minimum(self.panels - first, size["panel_cut"]), "some")
+            with k.serial(0, size["c"], CHANNELS) as k0:
+                count = k.let(L.minimum(size["c"] - k0, CHANNELS), "count")
+                with k.serial(0, some) as p:
+                    at = k.let(p * self.points * self.taps_step, "at")
+                    self._transform_weights(at, group, first + p, k0, count)
+                with k.serial(0, self.pieces) as number:
+                    piece = self._piece(number)
+                    data = (number * size["groups"] + group) * self.points * self.data_step
+                    with k.serial(0, self.points) as point, k.serial(0, some) as p:
+                        taps = p * self.points * self.taps_step
+                        sums = (number * size["panel_cut"] + p) * self.points * self.sums_step
+                        self._product(piece, point, (data, taps, sums), k0, count)
+            with k.serial(0, self.pieces) as number, k.serial(0, some) as p:
+                at = (number * size["panel_cut"] + p) * self.points * self.sums_step
+                self._transform_back(at, self._piece(number), group, first + p)
+
+    def _piece(self, number) -> _Piece:
+        k, size, m = self.k, self.size, self.m
+        rest = k.let(number // self.across, "rest")
+        x = k.let((number % self.across) * size["column_cut"], "x")
+        r = k.let((rest % self.down) * size["row_cut"], "r")
+        n = k.let((rest // self.down) * size["image_cut"], "n")
+        images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
+        rows = k.let(L.minimum(L.idiv_ceil(size["out1"], m) - r, size["row_cut"]), "rows")
+        across = L.idiv_ceil(size["out2"], m) - x
+        columns = k.let(L.minimum(across, size["column_cut"]), "columns")
+        return _Piece(number, n, r, x, images, rows, columns)
+
+    # To the points
+
+    def _transform_input(self, at, piece, group, c0):
+        """A vector of channels of a piece, to ``data[at:]``."""
+        k, lanes, m, n = self.k, self.shape.lanes, self.m, self.n
+        c0 = k.let(c0, "c")
+        block = k.let(at + (c0 // NEAR) * self.count * NEAR + c0 % NEAR, "block")
+        with k.serial(0, piece.images) as i:
+            self._turn_input(piece, piece.n + i, group, c0)
+            with k.serial(0, piece.rows) as r, k.serial(0, piece.columns) as x:
+                to = block + ((i * piece.rows + r) * piece.columns + x) * NEAR
+                base = (r * m * self.pitch + x * m) * lanes
+                with k.vector(0, lanes) as j:
+                    values = [
+                        [k.let(self.turned[base + (a * self.pitch + b) * lanes + j]) for b in range(n)]
+                        for a in range(n)
+                    ]
+                    values = in_two(self._to_data, values)
+                    for point, value in enumerate(sum(values, [])):
+                        k.store(self.data, to + point * self.data_step + j, value)
+
+    def _to_data(self, values):
+        return to_points(self.k, self.toom.data, self.toom.pairs, values)
+
+    def _turn_input(self, piece, image, group, c0):
+        """The part of the input of some channels to ``turned[row, column, channel]``."""
+        k, size, m, lanes = self.k, self.size, self.m, self.shape.lanes
+        step = None if self.form.x_unit else size["x_2"]
+        left = k.let(piece.x * m - size["padding2"], "left")
+        high, wide = k.let(piece.rows * m + 2, "high"), k.let(piece.columns * m + 2, "wide")
+        plane = k.let(image * size["x_n"] + group * size["c"] * size["x_c"], "plane")
+        with k.serial(0, high) as h, k.serial(0, wide, lanes) as column:
+            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+            row = k.let(piece.r * m - size["padding1"] + h, "row")
+            with k.if_((row >= 0) & (row < size["in1"])):
+                for channel in range(lanes):
+                    # Channels that do not exist repeat the last one; nobody reads them.
+                    c = L.minimum(c0 + channel, size["c"] - 1)
+                    start = k.let(plane + c * size["x_c"] + row * size["x_1"], "start")
+                    with k.vector(0, lanes) as j:
+                        place = left + column + j
+                        index = start + (place if step is None else place * step)
+                        # Seen as unsigned, numbers below 0 are too large as well.
+                        value = self.x.load(index, L.compare("ult", place, size["in2"]))
+                        k.assign(tile, channel, j, L.cast(value, self.sum))
+                k.transpose(tile)
+            for place in range(lanes):
+                with k.vector(0, lanes) as j:
+                    to = (h * self.pitch + column + place) * lanes
+                    k.store(self.turned, to + j, tile[place, j])
+
+    def _transform_weights(self, at, group, panel, k0, count):
+        """The weights of ``count`` channels from k0 on of a panel, to ``taps[at:]``."""
+        k, size, width, lanes = self.k, self.size, self.shape.width, self.shape.lanes
+        base = k.let(size["w_base"] + group * size["w_group"], "base")
+        with k.serial(0, count) as kk:
+            for first in range(0, width, lanes):
+                o0 = k.let(panel * width + first, "o")
+                tap = self._taps(k.let(base + (k0 + kk) * size["w_in"], "start"), o0)
+                with k.vector(0, lanes) as j:
+                    values = [[k.let(tap(3 * a + b, j)) for b in range(3)] for a in range(3)]
+                    values = in_two(self._to_taps, values)
+                    to = at + kk * width + first + j
+                    for point, value in enumerate(sum(values, [])):
+                        k.store(self.taps, to + point * self.taps_step, value)
+
+    def _to_taps(self, values):
+        return to_points(self.k, self.toom.taps, self.toom.pairs, values)
+
+    def _taps(self, start, o0):
+        """``tap(t, j)``: the weight of tap t for output channel o0 + j."""
+        k, size, lanes, order = self.k, self.size, self.shape.lanes, self.form.taps
+        last = size["o"] - 1
+        if not order:
+
+            def tap(t, j):
+                place = (t // 3) * size["w_1"] + (t % 3) * size["w_2"]
+                value = self.w.load(start + place + (o0 + j) * size["w_out"], o0 + j <= last)
+                return L.cast(value, self.sum)
+
+            return tap
+        # The 9 taps of each output channel lie side by side: square tiles of them are transposed.
+        loaded = []
+        for first in range(0, 9, lanes):
+            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+            for r in range(lanes):
+                row = start + L.minimum(o0 + r, last) * size["w_out"]
+                row = k.let(row + (first if order > 0 else first - 8), "row")
+                with k.vector(0, lanes) as j:
+                    value = self.w.load(row + j, j < min(9 - first, lanes))
+                    k.assign(tile, r, j, L.cast(value, self.sum))
+            k.transpose(tile)
+            loaded.append(tile)
+
+        def tap(t, j):
+            t = t if order > 0 else 8 - t
+            return loaded[t // lanes][t % lanes, j]
+
+        return tap
+
+    # Products
+
+    def _product(self, piece, point, places, k0, count):
+        """The sums at a point over ``count`` channels from k0 on, those before being there."""
+        k, (data, taps, sums) = self.k, places
+        data = k.let(data + point * self.data_step + k0 * self.count, "data")
+        taps = k.let(taps + point * self.taps_step, "taps")
+        sums = k.let(sums + point * self.sums_step, "sums")
+        total = k.let(piece.images * piece.rows * piece.columns, "total")
+        with k.serial(0, total, self.shape.height) as t:
+            left = k.let(total - t, "left")
+            self._by_height((data, taps, sums), t, left, k0, count, self.shape.heights)
+
+    def _by_height(self, places, t, left, k0, count, heights):
+        """The lowest register tile that has all tiles left, or the highest."""
+        k, (height, *taller) = self.k, heights
+        if not taller:
+            self._sum_tile(places, t, k0, count, height)
+            return
+        with k.if_(left <= height):
+            self._sum_tile(places, t, k0, count, height)
+        with k.else_():
+            self._by_height(places, t, left, k0, count, taller)
+
+    def _sum_tile(self, places, t, k0, count, height):
+        k, width, (data, taps, sums) = self.k, self.shape.width, places
+        acc = k.local(self.sum, 0, (height, width), name="acc")
+        to = k.let(sums + t * width, "to")
+        with k.serial(0, count, NEAR) as near:
+            some = k.let(L.minimum(count - near, NEAR), "some")
+            base = k.let(data + near * self.count + t * NEAR, "base")
+            panel = k.let(taps + near * width, "panel")
+            tiles.multiply(
+                k, acc, some,
+                lambda i, kk: self.data[base + i * NEAR + kk],
+                lambda kk, lane: self.taps[panel + kk * width + lane],
+            )  # fmt: skip
+        with k.if_(k0.ne(0)):
+            for i in range(height):
+                with k.vector(0, width) as lane:
+                    k.assign(acc, i, lane, self.sums[to + i * width + lane] + acc[i, lane])
+        for i in range(height):
+            with k.vector(0, width) as lane:
+                k.store(self.sums, to + i * width + lane, acc[i, lane])
+
+    # Back
+
+    def _transform_back(self, at, piece, group, panel):
+        """The sums of a panel at ``sums[at:]`` to the output."""
+        k, size, m, n = self.k, self.size, self.m, self.n
+        lanes, width = self.shape.lanes, self.shape.width
+        with k.serial(0, width, lanes) as vector:
+            o0 = k.let(panel * width + vector, "o")
+            with k.serial(0, piece.images) as i, k.serial(0, piece.rows) as r:
+                first = k.let((i * piece.rows + r) * piece.columns, "first")
+                with k.serial(0, piece.columns) as x:
+                    base = at + (first + x) * width + vector
+                    with k.vector(0, lanes) as j:
+                        values = [
+                            [k.let(self.sums[base + (a * n + b) * self.sums_step + j]) for b in range(n)]
+                            for a in range(n)
+                        ]
+                        values = in_two(self._from_sums, values)
+                        for a in range(m):
+                            for b in range(m):
+                                to = (a * self.pitch + x * m + b) * lanes + j
+                                k.store(self.pixels, to, values[a][b])
+                q1 = k.let((piece.r + r) * m, "row")
+                with k.serial(0, L.minimum(size["out1"] - q1, m)) as a:
+                    self._store_row(a, piece, piece.n + i, group, o0, q1 + a)
+
+    def _from_sums(self, values):
+        return from_points(self.k, self.toom.out, self.toom.pairs, values)
+
+    def _store_row(self, a, piece, n, group, o0, q1):
+        """Row ``a`` of ``pixels``, of a vector of channels, to the output."""
+        k, size, lanes = self.k, self.size, self.shape.lanes
+        q2 = k.let(piece.x * self.m, "q")
+        wide = k.let(L.minimum(size["out2"] - q2, piece.columns * self.m), "wide")
+        with k.serial(0, wide, lanes) as column:
+            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+            for place in range(lanes):
+                at = (a * self.pitch + column + place) * lanes
+                with k.vector(0, lanes) as j:
+                    k.assign(tile, place, j, self.pixels[at + j])
+            k.transpose(tile)
+            for o in range(lanes):
+                with k.vector(0, lanes) as j:
+                    k.store(self.spill, o * self.pitch + column + j, tile[o, j])
+        step = 1 if self.form.y_unit else size["y_2"]
+        with k.serial(0, L.minimum(size["o"] - o0, lanes)) as i:
+            o = k.let(group * size["o"] + o0 + i, "channel")
+            row = n * size["y_n"] + o * size["y_c"] + q1 * size["y_1"] + q2 * step
+            row = k.let(size["y_base"] + row, "to")
+            with k.vector(0, wide) as j:
+                value = self.spill[i * self.pitch + j]
+                if self.epilogue:
+                    value = self.epilogue(value, (n, o, L.Const(0, L.int64), q1, q2 + j))
+                k.store(self.y, row + j * step, L.cast(value, self.form.dtype))
+
+
+# Choosing ---------------------------------------------------------------------------------------
+
+
+class Choice(NamedTuple):
+    """A form, and the values of ``CUTS`` by name."""
+
+    form: Form
+    values: dict
+
+
+def suits(d: dtype, sizes: dict) -> bool:
+    """Whether a convolution of these sizes (numbers, by the names of ``conv.SIZES``) is done so.
+
+    It does not depend on the batch, for a row's bits must not.
+    """
+    plain = {"kernel": (1, 3, 3), "stride": (1, 1, 1), "dilation": (1, 1, 1)}
+    if any(sizes[f"{name}{i}"] != v for name, vs in plain.items() for i, v in enumerate(vs)):
+        return False
+    flat = sizes["in0"] == sizes["out0"] == 1 and sizes["padding0"] == 0
+    big = min(sizes["c"], sizes["o"]) >= _LEAST and min(sizes["out1"], sizes["out2"]) >= 3
+    return flat and big and d.kind == "f" and d is not float64
+
+
+def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
+    """The form for a convolution that :func:`suits`, and how to cut it."""
+    shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
+    high, wide = sizes["out1"], sizes["out2"]
+    m = min((4, 3), key=lambda m: -(-high // m) * -(-wide // m) * (m + 2) ** 2)
+    down, across = -(-high // m), -(-wide // m)
+    steps = sizes["w_1"], sizes["w_2"]
+    taps = 1 if steps == (3, 1) else -1 if steps == (-3, -1) else 0
+    panels = -(-sizes["o"] // shape.width)
+    late = sizes["n"] * down * across <= 128
+    columns = min(across, 64)
+    rows = min(down, max(1, 56 // columns))
+    images = max(1, min(sizes["n"], 56 // (rows * columns))) if rows == down else 1
+    each = max(1, panels // (2 * threads)) if panels * sizes["groups"] >= 2 * threads else 1
+    values = dict(zip(CUTS, (rows, columns, images, min(each, 2))))
+    form = Form(d, m, sizes["x_2"] == 1, sizes["y_2"] == 1, taps, late, vector_bytes)
+    return Choice(form, values)
