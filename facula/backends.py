@@ -1,6 +1,34 @@
-"""Switches of PyTorch's back ends. Programs set them; here they are noted and change nothing."""
+"""Switches of back ends: those of this one, and PyTorch's, which are noted and change nothing."""
 
 from __future__ import annotations
+
+from facula.base import config
+from facula.base.errors import ArgumentTypeError, fail
+from facula.eager import dispatch
+
+
+class _Processor:
+    """The back end that there is.
+
+    Attributes:
+        winograd: whether convolutions of 3 x 3 taps with stride 1 may be computed by Winograd's
+            algorithm, in float32 and narrower dtypes: twice as fast, and sums have about three
+            times the rounding error (docs/design/decisions.md). True at first, or what the
+            environment's ``FACULA_WINOGRAD`` says. Functions captured before keep what they have.
+    """
+
+    @property
+    def winograd(self) -> bool:
+        return config.WINOGRAD
+
+    @winograd.setter
+    def winograd(self, value):
+        if not isinstance(value, bool):
+            got = type(value).__name__
+            fail(ArgumentTypeError, "backends.cpu.winograd", f"expected a bool, got {got}")
+        if value != config.WINOGRAD:
+            config.WINOGRAD = value
+            dispatch.forget()  # Plans hold the kernels that were chosen.
 
 
 class _Backend:
@@ -18,8 +46,9 @@ class _Backend:
         return False
 
 
+cpu = _Processor()
 cudnn = _Backend(enabled=False, benchmark=False, deterministic=True, allow_tf32=False)
 cuda = _Backend(matmul=_Backend(allow_tf32=False))
 mps, mkl, mkldnn, openmp = _Backend(), _Backend(), _Backend(enabled=False), _Backend()
 
-__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
+__all__ = ["cpu", "cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]

@@ -1,4 +1,4 @@
-"""Settings that hold for the whole process, each read once from the environment."""
+"""Settings that hold for the whole process, read from the environment at first."""
 
 from __future__ import annotations
 
@@ -13,3 +13,6 @@ def flag(name: str, default: bool = False) -> bool:
 
 #: Verify every Program and Kernel after each pass (slow; on in the tests).
 VERIFY = flag("FACULA_VERIFY")
+
+#: Let convolutions take Winograd's algorithm: ``facula.backends.cpu.winograd`` sets it.
+WINOGRAD = flag("FACULA_WINOGRAD", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from facula.base import config
 from facula.compiler import calls as C
 from facula.compiler.cells import arithmetic
 from facula.compiler.simplify import same_shape
@@ -22,6 +23,7 @@ from facula.kernels import (
     scan,
     scatter,
     sort,
+    winograd,
 )
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import is_zero
@@ -132,13 +134,23 @@ def _product(node, operands, c, kernel_of):
 
 # Convolutions -----------------------------------------------------------------------------------
 
-_conv_kernel = functools.lru_cache(maxsize=None)(conv.build)
-_conv_weight_kernel = functools.lru_cache(maxsize=None)(conv_weight.build)
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 
-def _convolution(module, kernel_of, names, node, operands, result, parts):
-    """Calls of kernels of ``module``, chosen when the sizes are known: one for each part."""
+@functools.cache
+def _conv_kernel(module, form):
+    return module.build(form)
+
+
+def _by_sums(d, sizes):
+    return winograd if config.WINOGRAD and winograd.suits(d, sizes) else conv
+
+
+def _convolution(module_of, names, operands, result, parts):
+    """Calls of kernels, chosen when the sizes are known: one for each part.
+
+    ``module_of(dtype, sizes)`` gives the module with the kernels.
+    """
 
     def part(sizes):
         bindings = {name: ("size", n) for name, n in sizes.items()}
@@ -147,10 +159,11 @@ def _convolution(module, kernel_of, names, node, operands, result, parts):
 
         def select(values, machine):
             own = {name: values[name] for name in sizes}
-            choice = module.choose(
+            module = module_of(result.dtype, own)
+            form, cuts = module.choose(
                 result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
             )
-            return kernel_of(choice.form), choice.values
+            return _conv_kernel(module, form), cuts
 
         return C.selected(select, bindings, operands, (result,))
 
@@ -165,17 +178,17 @@ def _conv_sizes(describe, node, operands, result):
 
 def _conv(node, operands, results, temp):
     sizes = _conv_sizes(conv.forward, node, operands, results[0])
-    return _convolution(conv, _conv_kernel, "xwy", node, operands, results[0], sizes)
+    return _convolution(_by_sums, "xwy", operands, results[0], sizes)
 
 
 def _conv_input(node, operands, results, temp):
     sizes = _conv_sizes(conv.input_gradient, node, operands, results[0])
-    return _convolution(conv, _conv_kernel, "xwy", node, operands, results[0], sizes)
+    return _convolution(_by_sums, "xwy", operands, results[0], sizes)
 
 
 def _conv_weight(node, operands, results, temp):
     sizes = _conv_sizes(conv_weight.sizes_of, node, operands, results[0])
-    return _convolution(conv_weight, _conv_weight_kernel, "xgw", node, operands, results[0], sizes)
+    return _convolution(lambda *_: conv_weight, "xgw", operands, results[0], sizes)
 
 
 # Attention --------------------------------------------------------------------------------------

@@ -8,18 +8,18 @@ what is summed over channels is a matrix product, tiles by output channels, one 
 
 1. Input: copied with channels side by side, with its padding; tiles are transformed, many channels
    at once, to ``data[point, channel block, tile, channel]``.
-2. Weights, likewise, to panels of output channels ``taps[panel, point, channel, output channel]``.
+2. Weights, likewise, to panels of output channels ``taps[point, channel, output channel]``.
 3. Products, in register tiles as in ``matmul``: for each ``CHANNELS`` channels a chain of fused
    multiply-adds in their order, from zero; these are added in order.
 4. Sums are transformed back, turned to have columns side by side, and stored.
 
-There are two orders. ``late`` is for few tiles: all input is transformed first; then each thread
-takes some output channels, whose weights it transforms while they are near. Else all weights are
-transformed first; then each thread takes pieces of the output. Neither changes a bit, nor do cuts,
-threads or the batch: what ``m`` is depends on the size of an image alone.
+Threads take pieces of the output: some tiles, some panels of output channels. They share nothing,
+though tiles or weights are so transformed more than once: it costs less than to fetch them from
+another core. No cut changes a bit, nor does the batch: m depends on the size of an image alone.
 
-Of the time of a direct convolution at the machine's limit this takes 0.33 for 64 channels, 0.28
-for 256, of which products are 0.25 and 0.25. How exact it is: docs/design/decisions.md.
+Products take 0.25 (m = 4) or 0.31 of the time of a direct convolution at the machine's limit; all
+of it was measured to take 0.38 to 0.45 (64 to 128 channels, images of 12 to 56). How exact it is:
+docs/design/decisions.md.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ CUTS = ("row_cut", "column_cut", "image_cut", "panel_cut")
 NEAR = 64
 #: Sums are chains over so many channels: part of the result's meaning.
 CHANNELS = 128
+#: Tiles of a piece, about: transformed, those of 128 channels fill half of a second-level cache.
+_MOST = 64
 #: Fewer channels, of input or of output, do not pay for the transformations.
 _LEAST = 16
 
@@ -51,7 +53,6 @@ class Form(NamedTuple):
         m: rows and columns of a tile of the output.
         x_unit, y_unit: whether the last stride of x and of y is 1.
         taps: how the 9 weights of two channels lie: 1 in order, -1 in reverse order, 0 elsewhere.
-        late: whether the weights are transformed by the thread that needs them.
         vector_bytes: 16, 32 or 64.
     """
 
@@ -60,12 +61,11 @@ class Form(NamedTuple):
     x_unit: bool
     y_unit: bool
     taps: int
-    late: bool
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "x" * self.x_unit + "y" * self.y_unit + "nfr"[self.taps] + "l" * self.late
+        flags = "x" * self.x_unit + "y" * self.y_unit + "nfr"[self.taps]
         return f"winograd{self.m}_{self.dtype.name}_{flags}"
 
 
@@ -82,7 +82,7 @@ class _Piece(NamedTuple):
 
 
 def build(form: Form, epilogue=None) -> L.Kernel:
-    """The kernel: parameters x, w, y, those of ``conv.SIZES``, of ``CUTS``, the epilogue's, scratch.
+    """The kernel: parameters x, w, y, ``conv.SIZES``, ``CUTS``, the epilogue's, scratch.
 
     ``epilogue`` is as that of ``conv.build``.
     """
@@ -107,7 +107,7 @@ class _Winograd:
         self._scratch()
 
     def _scratch(self):
-        k, size, late, lanes = self.k, self.size, self.form.late, self.shape.lanes
+        k, size, lanes = self.k, self.size, self.shape.lanes
         width, m = self.shape.width, self.m
         self.panels = L.idiv_ceil(size["o"], width)
         self.down = L.idiv_ceil(L.idiv_ceil(size["out1"], m), size["row_cut"])
@@ -115,23 +115,16 @@ class _Winograd:
         self.pieces = L.idiv_ceil(size["n"], size["image_cut"]) * self.down * self.across
         count = size["image_cut"] * size["row_cut"] * size["column_cut"]
         self.count = tiles.round_up(count, self.shape.height)
-        channels = L.minimum(size["c"], CHANNELS) if late else size["c"]
         # From point to point: not a multiple of the caches' size, or they would not hold them.
         self.data_step = L.idiv_ceil(size["c"], NEAR) * NEAR * self.count + lanes
-        self.taps_step = channels * width + lanes
+        self.taps_step = L.minimum(size["c"], CHANNELS) * width + lanes
         self.sums_step = self.count * width + lanes
         # The last column's tile may be read behind its end.
         self.pitch = tiles.round_up(size["column_cut"] * m + 2, lanes)
         high = size["row_cut"] * m + 2
-        data, taps, sums = (
-            self.points * step for step in (self.data_step, self.taps_step, self.sums_step)
-        )
-        data = data * self.pieces * size["groups"] if late else data
-        taps = taps * (size["panel_cut"] if late else size["groups"] * self.panels)
-        sums = sums * size["panel_cut"] * self.pieces if late else sums
-        self.data = k.scratch("data", self.sum, data, per_thread=not late)
-        self.taps = k.scratch("taps", self.sum, taps, per_thread=late)
-        self.sums = k.scratch("sums", self.sum, sums, per_thread=True)
+        self.data = k.scratch("data", self.sum, self.points * self.data_step, per_thread=True)
+        self.taps = k.scratch("taps", self.sum, self.points * self.taps_step, per_thread=True)
+        self.sums = k.scratch("sums", self.sum, self.points * self.sums_step, per_thread=True)
         self.turned = k.scratch("turned", self.sum, high * self.pitch * lanes, per_thread=True)
         self.pixels = k.scratch("pixels", self.sum, m * self.pitch * lanes, per_thread=True)
         self.spill = k.scratch("spill", self.sum, self.pitch * lanes, per_thread=True)
@@ -142,59 +135,26 @@ class _Winograd:
             *("data_step", "taps_step", "sums_step"),
         ):
             setattr(self, name, self.k.let(getattr(self, name), name))
-        (self._late if self.form.late else self._early)()
+        self._pieces()
         return self.k.kernel()
 
-    # The two orders
-
-    def _early(self):
-        k, size, width = self.k, self.size, self.shape.width
-        with k.parallel(0, size["groups"] * self.panels) as number:
-            group, panel = k.let(number // self.panels), k.let(number % self.panels)
-            at = k.let(number * self.points * self.taps_step, "at")
-            self._transform_weights(at, group, panel, L.Const(0, L.int64), size["c"])
-        with k.parallel(0, self.pieces * size["groups"]) as number:
-            group = k.let(number % size["groups"], "group")
-            piece = self._piece(k.let(number // size["groups"], "piece"))
-            with k.serial(0, size["c"], self.shape.lanes) as c0:
-                self._transform_input(L.Const(0, L.int64), piece, group, c0)
-            with k.serial(0, self.panels) as panel:
-                first = (group * self.panels + panel) * self.points * self.taps_step
-                zero = L.Const(0, L.int64)
-                with k.serial(0, size["c"], CHANNELS) as k0, k.serial(0, self.points) as point:
-                    count = k.let(L.minimum(size["c"] - k0, CHANNELS), "count")
-                    taps = first + k0 * width
-                    self._product(piece, point, (zero, taps, zero), k0, count)
-                self._transform_back(zero, piece, group, panel)
-
-    def _late(self):
-        k, size, lanes = self.k, self.size, self.shape.lanes
-        blocks = k.let(L.idiv_ceil(size["c"], lanes), "blocks")
-        with k.parallel(0, self.pieces * size["groups"] * blocks) as number:
-            rest, block = k.let(number // blocks, "rest"), k.let(number % blocks, "block")
-            at = k.let(rest * self.points * self.data_step, "at")
-            piece = self._piece(k.let(rest // size["groups"], "piece"))
-            self._transform_input(at, piece, rest % size["groups"], block * lanes)
+    def _pieces(self):
+        k, size = self.k, self.size
         parts = k.let(L.idiv_ceil(self.panels, size["panel_cut"]), "parts")
-        with k.parallel(0, size["groups"] * parts) as number:
-            group = k.let(number // parts, "group")
-            first = k.let((number % parts) * size["panel_cut"], "first")
-            some = k.let(L.minimum(self.panels - first, size["panel_cut"]), "some")
-            with k.serial(0, size["c"], CHANNELS) as k0:
-                count = k.let(L.minimum(size["c"] - k0, CHANNELS), "count")
-                with k.serial(0, some) as p:
-                    at = k.let(p * self.points * self.taps_step, "at")
-                    self._transform_weights(at, group, first + p, k0, count)
-                with k.serial(0, self.pieces) as number:
-                    piece = self._piece(number)
-                    data = (number * size["groups"] + group) * self.points * self.data_step
-                    with k.serial(0, self.points) as point, k.serial(0, some) as p:
-                        taps = p * self.points * self.taps_step
-                        sums = (number * size["panel_cut"] + p) * self.points * self.sums_step
-                        self._product(piece, point, (data, taps, sums), k0, count)
-            with k.serial(0, self.pieces) as number, k.serial(0, some) as p:
-                at = (number * size["panel_cut"] + p) * self.points * self.sums_step
-                self._transform_back(at, self._piece(number), group, first + p)
+        with k.parallel(0, self.pieces * size["groups"] * parts) as number:
+            rest, first = number // parts, k.let((number % parts) * size["panel_cut"], "first")
+            group = k.let(rest % size["groups"], "group")
+            piece = self._piece(k.let(rest // size["groups"], "piece"))
+            with k.serial(0, size["c"], self.shape.lanes) as c0:
+                self._transform_input(piece, group, c0)
+            last = k.let(L.minimum(first + size["panel_cut"], self.panels), "last")
+            with k.serial(first, last) as panel:
+                with k.serial(0, size["c"], CHANNELS) as k0:
+                    count = k.let(L.minimum(size["c"] - k0, CHANNELS), "count")
+                    self._transform_weights(group, panel, k0, count)
+                    with k.serial(0, self.points) as point:
+                        self._product(piece, point, k0, count)
+                self._transform_back(piece, group, panel)
 
     def _piece(self, number) -> _Piece:
         k, size, m = self.k, self.size, self.m
@@ -210,11 +170,11 @@ class _Winograd:
 
     # To the points
 
-    def _transform_input(self, at, piece, group, c0):
-        """A vector of channels of a piece, to ``data[at:]``."""
+    def _transform_input(self, piece, group, c0):
+        """A vector of channels of a piece, to ``data``."""
         k, lanes, m, n = self.k, self.shape.lanes, self.m, self.n
         c0 = k.let(c0, "c")
-        block = k.let(at + (c0 // NEAR) * self.count * NEAR + c0 % NEAR, "block")
+        block = k.let((c0 // NEAR) * self.count * NEAR + c0 % NEAR, "block")
         with k.serial(0, piece.images) as i:
             self._turn_input(piece, piece.n + i, group, c0)
             with k.serial(0, piece.rows) as r, k.serial(0, piece.columns) as x:
@@ -222,7 +182,10 @@ class _Winograd:
                 base = (r * m * self.pitch + x * m) * lanes
                 with k.vector(0, lanes) as j:
                     values = [
-                        [k.let(self.turned[base + (a * self.pitch + b) * lanes + j]) for b in range(n)]
+                        [
+                            k.let(self.turned[base + (a * self.pitch + b) * lanes + j])
+                            for b in range(n)
+                        ]
                         for a in range(n)
                     ]
                     values = in_two(self._to_data, values)
@@ -259,8 +222,8 @@ class _Winograd:
                     to = (h * self.pitch + column + place) * lanes
                     k.store(self.turned, to + j, tile[place, j])
 
-    def _transform_weights(self, at, group, panel, k0, count):
-        """The weights of ``count`` channels from k0 on of a panel, to ``taps[at:]``."""
+    def _transform_weights(self, group, panel, k0, count):
+        """The weights of ``count`` channels from k0 on of a panel, to ``taps``."""
         k, size, width, lanes = self.k, self.size, self.shape.width, self.shape.lanes
         base = k.let(size["w_base"] + group * size["w_group"], "base")
         with k.serial(0, count) as kk:
@@ -270,7 +233,7 @@ class _Winograd:
                 with k.vector(0, lanes) as j:
                     values = [[k.let(tap(3 * a + b, j)) for b in range(3)] for a in range(3)]
                     values = in_two(self._to_taps, values)
-                    to = at + kk * width + first + j
+                    to = kk * width + first + j
                     for point, value in enumerate(sum(values, [])):
                         k.store(self.taps, to + point * self.taps_step, value)
 
@@ -310,12 +273,12 @@ class _Winograd:
 
     # Products
 
-    def _product(self, piece, point, places, k0, count):
-        """The sums at a point over ``count`` channels from k0 on, those before being there."""
-        k, (data, taps, sums) = self.k, places
-        data = k.let(data + point * self.data_step + k0 * self.count, "data")
-        taps = k.let(taps + point * self.taps_step, "taps")
-        sums = k.let(sums + point * self.sums_step, "sums")
+    def _product(self, piece, point, k0, count):
+        """The sums at a point over ``count`` channels from k0 on, added to those before."""
+        k = self.k
+        data = k.let(point * self.data_step + k0 * self.count, "data")
+        taps = k.let(point * self.taps_step, "taps")
+        sums = k.let(point * self.sums_step, "sums")
         total = k.let(piece.images * piece.rows * piece.columns, "total")
         with k.serial(0, total, self.shape.height) as t:
             left = k.let(total - t, "left")
@@ -355,8 +318,8 @@ class _Winograd:
 
     # Back
 
-    def _transform_back(self, at, piece, group, panel):
-        """The sums of a panel at ``sums[at:]`` to the output."""
+    def _transform_back(self, piece, group, panel):
+        """The sums of a panel to the output."""
         k, size, m, n = self.k, self.size, self.m, self.n
         lanes, width = self.shape.lanes, self.shape.width
         with k.serial(0, width, lanes) as vector:
@@ -364,10 +327,13 @@ class _Winograd:
             with k.serial(0, piece.images) as i, k.serial(0, piece.rows) as r:
                 first = k.let((i * piece.rows + r) * piece.columns, "first")
                 with k.serial(0, piece.columns) as x:
-                    base = at + (first + x) * width + vector
+                    base = (first + x) * width + vector
                     with k.vector(0, lanes) as j:
                         values = [
-                            [k.let(self.sums[base + (a * n + b) * self.sums_step + j]) for b in range(n)]
+                            [
+                                k.let(self.sums[base + (a * n + b) * self.sums_step + j])
+                                for b in range(n)
+                            ]
                             for a in range(n)
                         ]
                         values = in_two(self._from_sums, values)
@@ -437,15 +403,37 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     high, wide = sizes["out1"], sizes["out2"]
     m = min((4, 3), key=lambda m: -(-high // m) * -(-wide // m) * (m + 2) ** 2)
-    down, across = -(-high // m), -(-wide // m)
     steps = sizes["w_1"], sizes["w_2"]
     taps = 1 if steps == (3, 1) else -1 if steps == (-3, -1) else 0
-    panels = -(-sizes["o"] // shape.width)
-    late = sizes["n"] * down * across <= 128
-    columns = min(across, 64)
-    rows = min(down, max(1, 56 // columns))
-    images = max(1, min(sizes["n"], 56 // (rows * columns))) if rows == down else 1
-    each = max(1, panels // (2 * threads)) if panels * sizes["groups"] >= 2 * threads else 1
-    values = dict(zip(CUTS, (rows, columns, images, min(each, 2))))
-    form = Form(d, m, sizes["x_2"] == 1, sizes["y_2"] == 1, taps, late, vector_bytes)
+    values = _cuts(sizes, m, shape, threads)
+    form = Form(d, m, sizes["x_2"] == 1, sizes["y_2"] == 1, taps, vector_bytes)
     return Choice(form, values)
+
+
+def _cuts(sizes, m, shape, threads) -> dict:
+    """The cuts for which the busiest thread has the least to do."""
+    down, across = -(-sizes["out1"] // m), -(-sizes["out2"] // m)
+    panels = -(-sizes["o"] // shape.width)
+    best = None
+    for target in (_MOST, _MOST // 2, _MOST // 4):
+        columns = _even(across, target)
+        rows = _even(down, max(1, target // columns)) if columns == across else 1
+        images = 1
+        if rows == down and columns == across:
+            images = _even(max(sizes["n"], 1), max(1, target // (rows * columns)))
+        pieces = -(-down // rows) * -(-across // columns) * -(-sizes["n"] // images)
+        whole, rest = divmod(rows * columns * images, shape.height)
+        high = whole * shape.height + (min(h for h in shape.heights if h >= rest) if rest else 0)
+        for parts in range(1, min(panels, threads) + 1):
+            each = -(-panels // parts)
+            rounds = -(-pieces * sizes["groups"] * -(-panels // each) // threads)
+            # In cycles a channel, of a core with vectors of 64 bytes; measured.
+            time = rounds * (14 * high + each * (300 + (m + 2) ** 2 * high))
+            if best is None or time < best[0]:
+                best = time, (rows, columns, images, each)
+    return dict(zip(CUTS, best[1]))
+
+
+def _even(count, most) -> int:
+    """The size of parts of ``count``, of at most ``most`` each and all about as large."""
+    return -(-count // -(-count // most))
