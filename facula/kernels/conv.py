@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 from facula.base.dtypes import dtype
@@ -29,7 +30,7 @@ from facula.ir import loops as L
 from facula.ir.dims import same
 from facula.kernels import tiles
 from facula.kernels.tiles import K_BLOCK, Source
-from facula.kernels.windows import Windows, numbered
+from facula.kernels.windows import Windows, geometry, numbered
 
 #: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
 #: padding (which may be negative), dilation; strides of x, w and y in elements. Numbers 0 to 2 are
@@ -95,16 +96,6 @@ def build(form: Form, epilogue=None) -> L.Kernel:
     the stored value from a sum and its index (n, o, q0, q1, q2).
     """
     return _Convolution(form, epilogue).kernel()
-
-
-def cost(sizes: dict, itemsize: int) -> tuple[int, int]:
-    """Floating-point operations, and bytes that must be moved at least."""
-    taps = sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"]
-    pixels = sizes["n"] * sizes["out0"] * sizes["out1"] * sizes["out2"]
-    inputs = sizes["n"] * sizes["in0"] * sizes["in1"] * sizes["in2"]
-    groups, c, o = sizes["groups"], sizes["c"], sizes["o"]
-    moved = groups * (inputs * c + pixels * o + c * o * taps)
-    return 2 * pixels * groups * o * c * taps, moved * itemsize
 
 
 class _Convolution(Windows):
@@ -267,20 +258,10 @@ class _Convolution(Windows):
                     with k.serial(0, wide, shape.height) as j:
                         left = k.let(wide - j, "left")
                         tile = n + i, group, o0, q0, q1 + r, q2 + j
-                        self._tile(at, k0, count, (i, r, j), left, tile, shape.heights)
+                        where = at, k0, count, (i, r, j), left, tile
+                        tiles.by_height(k, left, shape.heights, partial(self._sum_tile, *where))
 
     # The tiles
-
-    def _tile(self, at, k0, count, pixel, left, place, heights):
-        """The lowest tile with ``left`` pixels, or the highest: summed and stored."""
-        k, (height, *taller) = self.k, heights
-        if taller:
-            with k.if_(left <= height):
-                self._sum_tile(at, k0, count, pixel, left, place, height)
-            with k.else_():
-                self._tile(at, k0, count, pixel, left, place, taller)
-            return
-        self._sum_tile(at, k0, count, pixel, left, place, height)
 
     def _sum_tile(self, at, k0, count, pixel, left, place, height):
         k, width = self.k, self.shape.width
@@ -337,21 +318,17 @@ class _Convolution(Windows):
 # Sizes and cuts ---------------------------------------------------------------------------------
 
 
-def forward(x, w, y, strides, *, stride, padding, dilation, groups) -> list:
+def forward(x, w, y, strides, **how) -> list:
     """Values of ``SIZES`` for a convolution, in a list of one; shapes may be of symbols.
 
     Args:
         x, w, y: shapes [n, c, *in], [o, c / groups, *kernel], [n, o, *out].
         strides: of x, w and y.
+        how: stride, padding, dilation, groups.
     """
     x_strides, w_strides, y_strides = strides
-    sizes = {
-        "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
-        **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
-        **numbered("out", y[2:], 1), **numbered("stride", stride, 1),
-        **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
-        "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
-        "w_base": 0, "w_group": y[1] // groups * w_strides[0], "w_out": w_strides[0],
+    sizes = geometry(x, w, y, x_strides, **how) | {
+        "w_base": 0, "w_group": y[1] // how["groups"] * w_strides[0], "w_out": w_strides[0],
         "w_in": w_strides[1], **numbered("w_", w_strides[2:], 0),
         "y_base": 0, "y_n": y_strides[0], "y_c": y_strides[1],
         **numbered("y_", y_strides[2:], 0),

@@ -18,8 +18,9 @@ from typing import NamedTuple
 from facula.base.dtypes import dtype
 from facula.ir import loops as L
 from facula.kernels import tiles
+from facula.kernels.conv import Choice
 from facula.kernels.tiles import Source
-from facula.kernels.windows import Windows, numbered
+from facula.kernels.windows import Windows, geometry, numbered
 
 #: Size parameters, as those of ``conv.SIZES``; strides of x, g and w. w is contiguous in (c, t).
 SIZES = (
@@ -186,31 +187,17 @@ class _WeightGradient(Windows):
 # Sizes and cuts ---------------------------------------------------------------------------------
 
 
-def sizes_of(x, g, w, strides, *, stride, padding, dilation, groups) -> list:
+def sizes_of(x, g, w, strides, **how) -> list:
     """Values of ``SIZES``, in a list of one as ``conv.forward`` has it; shapes may be of symbols.
 
     Args:
         x, g, w: shapes [n, c, *in], [n, o, *out], [o, c / groups, *kernel].
         strides: of x, g and w; w is contiguous.
+        how: stride, padding, dilation, groups.
     """
     x_strides, g_strides, w_strides = strides
-    sizes = {
-        "n": x[0], "groups": groups, "c": w[1], "o": g[1] // groups,
-        **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
-        **numbered("out", g[2:], 1), **numbered("stride", stride, 1),
-        **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
-        "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
-        "g_n": g_strides[0], "g_c": g_strides[1], **numbered("g_", g_strides[2:], 0),
-        "w_out": w_strides[0],
-    }  # fmt: skip
-    return [sizes]
-
-
-class Choice(NamedTuple):
-    """A form, and the values of ``CUTS`` by name."""
-
-    form: Form
-    values: dict
+    more = {"g_n": g_strides[0], "g_c": g_strides[1], **numbered("g_", g_strides[2:], 0)}
+    return [geometry(x, w, g, x_strides, **how) | more | {"w_out": w_strides[0]}]
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:

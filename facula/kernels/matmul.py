@@ -98,11 +98,6 @@ def build(form: Form, epilogue: Epilogue | None = None, out: dtype | None = None
     return _Product(form, epilogue, out or form.dtype, name).kernel()
 
 
-def cost(batch: int, m: int, n: int, k: int, itemsize: int) -> tuple[int, int]:
-    """Floating-point operations, and bytes that must be moved at least."""
-    return 2 * batch * m * n * k, batch * (m * k + k * n + m * n) * itemsize
-
-
 class _Product:
     """Writes one kernel. Internally c has columns of stride 1 and, if swapped, a single row."""
 

@@ -346,9 +346,3 @@ def choose(sizes: dict, columns: int, depth: int, *, itemsize, vector_bytes, thr
     unit_cut = hidden if hidden * rows < _UNITS_APART else -(-hidden // (threads * lanes)) * lanes
     cuts = {name: max(1, cut) for name, cut in zip(CUTS, (share, panel_cut, unit_cut))}
     return "columns" if shared else "rows", vectors, cuts
-
-
-def cost(steps: int, rows: int, hidden: int, gates: int, itemsize: int) -> tuple[int, int]:
-    """Floating-point operations of the products, and bytes that must be moved."""
-    values = steps * rows * hidden
-    return 2 * values * hidden * gates, values * (gates + 1) * itemsize

@@ -54,11 +54,6 @@ def build(how: str, d: dtype, lanes: bool) -> L.Kernel:
     return k.kernel()
 
 
-def cost(outer: int, n: int, inner: int, itemsize: int) -> tuple[int, int]:
-    """Operations, and bytes that must be moved."""
-    return outer * n * inner, 2 * outer * n * inner * itemsize
-
-
 def _running(k, how, x, y, start, n, inner):
     d = float32 if x.dtype in (float16, bfloat16) else x.dtype
     neutral = {"cumsum": 0, "cumprod": 1, "logcumsumexp": float("-inf")}[how]

@@ -47,12 +47,6 @@ def build(d: dtype, descending: bool, method: str, values: bool = True) -> L.Ker
     return _Sort(d, descending, method, values).kernel()
 
 
-def cost(outer: int, n: int, inner: int, itemsize: int) -> tuple[int, int]:
-    """Operations, and bytes that must be moved at least."""
-    rows = outer * inner
-    return rows * n * min(n, 24), rows * n * (2 * itemsize + 8)
-
-
 def key_of(value: L.Expr, descending: bool) -> L.Expr:
     """A signed integer that orders as ``value`` does, int32 or int64."""
     d = value.dtype

@@ -156,3 +156,15 @@ def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=No
             value = L.cast(left(i, kk), acc.dtype)
             with k.vector(0, width) as j:
                 k.assign(acc, i, j, L.fma(value, L.cast(right(kk, j), acc.dtype), acc[i, j]))
+
+
+def by_height(k: L.Builder, left, heights, run):
+    """``run(height)`` for the lowest height that has all rows left, or the highest."""
+    height, *taller = heights
+    if not taller:
+        run(height)
+        return
+    with k.if_(left <= height):
+        run(height)
+    with k.else_():
+        by_height(k, left, taller, run)

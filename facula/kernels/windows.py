@@ -19,6 +19,17 @@ def numbered(name, values, fill) -> dict:
     return {f"{name}{d}": v for d, v in enumerate(values)}
 
 
+def geometry(x, w, y, x_strides, *, stride, padding, dilation, groups) -> dict:
+    """The sizes by name that say how shapes of input, weight and output meet; x's strides."""
+    return {
+        "n": x[0], "groups": groups, "c": w[1], "o": y[1] // groups,
+        **numbered("in", x[2:], 1), **numbered("kernel", w[2:], 1),
+        **numbered("out", y[2:], 1), **numbered("stride", stride, 1),
+        **numbered("padding", padding, 0), **numbered("dilation", dilation, 1),
+        "x_n": x_strides[0], "x_c": x_strides[1], **numbered("x_", x_strides[2:], 0),
+    }  # fmt: skip
+
+
 class Windows:
     """Writes that part of a kernel.
 

@@ -24,12 +24,13 @@ docs/design/decisions.md.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from facula.base.dtypes import dtype, float64
 from facula.ir import loops as L
 from facula.kernels import tiles
-from facula.kernels.conv import SIZES
+from facula.kernels.conv import SIZES, Choice
 from facula.kernels.toom import from_points, in_two, to_points, toom
 
 #: Tile rows, tile columns and images of a piece; panels of output channels that a thread takes at
@@ -70,9 +71,8 @@ class Form(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A piece of the output: its number, first image, tile row and column, and how many."""
+    """A piece of the output: its first image, tile row and column, and how many."""
 
-    number: L.Expr
     n: L.Expr
     r: L.Expr
     x: L.Expr
@@ -99,7 +99,10 @@ class _Winograd:
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)
         self.m, self.n = form.m, form.m + 2
         self.points = self.n * self.n
-        self.toom = toom(form.m, 3)
+        t = toom(form.m, 3)
+        self._to_data = partial(to_points, k, t.data, t.pairs)
+        self._to_taps = partial(to_points, k, t.taps, t.pairs)
+        self._from_sums = partial(from_points, k, t.out, t.pairs)
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
         self.y = k.buffer("y", form.dtype, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
@@ -166,7 +169,7 @@ class _Winograd:
         rows = k.let(L.minimum(L.idiv_ceil(size["out1"], m) - r, size["row_cut"]), "rows")
         across = L.idiv_ceil(size["out2"], m) - x
         columns = k.let(L.minimum(across, size["column_cut"]), "columns")
-        return _Piece(number, n, r, x, images, rows, columns)
+        return _Piece(n, r, x, images, rows, columns)
 
     # To the points
 
@@ -191,9 +194,6 @@ class _Winograd:
                     values = in_two(self._to_data, values)
                     for point, value in enumerate(sum(values, [])):
                         k.store(self.data, to + point * self.data_step + j, value)
-
-    def _to_data(self, values):
-        return to_points(self.k, self.toom.data, self.toom.pairs, values)
 
     def _turn_input(self, piece, image, group, c0):
         """The part of the input of some channels to ``turned[row, column, channel]``."""
@@ -237,9 +237,6 @@ class _Winograd:
                     for point, value in enumerate(sum(values, [])):
                         k.store(self.taps, to + point * self.taps_step, value)
 
-    def _to_taps(self, values):
-        return to_points(self.k, self.toom.taps, self.toom.pairs, values)
-
     def _taps(self, start, o0):
         """``tap(t, j)``: the weight of tap t for output channel o0 + j."""
         k, size, lanes, order = self.k, self.size, self.shape.lanes, self.form.taps
@@ -282,18 +279,10 @@ class _Winograd:
         total = k.let(piece.images * piece.rows * piece.columns, "total")
         with k.serial(0, total, self.shape.height) as t:
             left = k.let(total - t, "left")
-            self._by_height((data, taps, sums), t, left, k0, count, self.shape.heights)
-
-    def _by_height(self, places, t, left, k0, count, heights):
-        """The lowest register tile that has all tiles left, or the highest."""
-        k, (height, *taller) = self.k, heights
-        if not taller:
-            self._sum_tile(places, t, k0, count, height)
-            return
-        with k.if_(left <= height):
-            self._sum_tile(places, t, k0, count, height)
-        with k.else_():
-            self._by_height(places, t, left, k0, count, taller)
+            places = data, taps, sums
+            tiles.by_height(
+                k, left, self.shape.heights, lambda h: self._sum_tile(places, t, k0, count, h)
+            )
 
     def _sum_tile(self, places, t, k0, count, height):
         k, width, (data, taps, sums) = self.k, self.shape.width, places
@@ -345,9 +334,6 @@ class _Winograd:
                 with k.serial(0, L.minimum(size["out1"] - q1, m)) as a:
                     self._store_row(a, piece, piece.n + i, group, o0, q1 + a)
 
-    def _from_sums(self, values):
-        return from_points(self.k, self.toom.out, self.toom.pairs, values)
-
     def _store_row(self, a, piece, n, group, o0, q1):
         """Row ``a`` of ``pixels``, of a vector of channels, to the output."""
         k, size, lanes = self.k, self.size, self.shape.lanes
@@ -376,13 +362,6 @@ class _Winograd:
 
 
 # Choosing ---------------------------------------------------------------------------------------
-
-
-class Choice(NamedTuple):
-    """A form, and the values of ``CUTS`` by name."""
-
-    form: Form
-    values: dict
 
 
 def suits(d: dtype, sizes: dict) -> bool:

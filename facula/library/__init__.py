@@ -4,6 +4,7 @@ structure allows. Importing the package declares all. What a composite may use i
 
 from facula.library import (  # noqa: F401  imported for their declarations
     activation,
+    arithmetic,
     attention,
     conv,
     copies,

@@ -13,6 +13,55 @@ from facula.ops.movement import pad_
 from facula.ops.promote import broadcast_shapes, expand_to, promoted, to
 from facula.ops.registry import F, Scalar, Tensors, op
 
+# Products ---------------------------------------------------------------------------------------
+
+
+def _need_rank(name, x, rank, which):
+    if x.ndim != rank:
+        fail(ShapeError, name, f"{which} must be a {rank}D tensor, got {x.ndim}D")
+
+
+@op(out=True, samples=lambda make: [((make(4, 5), make(5, 3)), {})])
+def mm(input: Value, mat2: Value):
+    """Matrix product ``[m, k] @ [k, n]``, without broadcasting."""
+    _need_rank("mm", input, 2, "self")
+    _need_rank("mm", mat2, 2, "mat2")
+    return F.matmul(input, mat2)
+
+
+@op(out=True, samples=lambda make: [((make(2, 4, 5), make(2, 5, 3)), {})])
+def bmm(input: Value, mat2: Value):
+    """Batch of matrix products ``[b, m, k] @ [b, k, n]``."""
+    _need_rank("bmm", input, 3, "batch1")
+    _need_rank("bmm", mat2, 3, "batch2")
+    if not input.shape[0] == mat2.shape[0]:
+        fail(ShapeError, "bmm", f"batch sizes differ: {tuple(input.shape)} and "
+             f"{tuple(mat2.shape)}")  # fmt: skip
+    return F.matmul(input, mat2)
+
+
+@op(
+    spaces=("nn.functional",),
+    out=True,
+    samples=lambda make: [
+        ((make(4, 5), make(3, 5), make(3)), {}),
+        ((make(2, 4, 5), make(3, 5)), {}),
+    ],
+)
+def linear(input: Value, weight: Value, bias: Value = None):
+    """``input @ weight.T + bias``: ``[..., in] , [out, in], [out] -> [..., out]``."""
+    if not input.shape[-1] == weight.shape[-1]:
+        fail(
+            ShapeError,
+            "linear",
+            f"mat1 and mat2 shapes cannot be multiplied: input "
+            f"{tuple(input.shape)}, weight {tuple(weight.shape)}",
+        )
+    w = F.transpose(weight, 0, 1) if weight.ndim == 2 else weight
+    y = F.matmul(input, w)
+    return y if bias is None else F.add(y, bias)
+
+
 # einsum ------------------------------------------------------------------------------------------
 
 _DOTS = "..."

@@ -1,10 +1,9 @@
-"""The instruction set: primitives, and the arithmetic that their derivatives are written in.
+"""The instruction set: primitives, and the ops that their derivatives are written in.
 
 Ops composed of these are declared in ``facula.library``.
 """
 
 from facula.ops import (  # noqa: F401  imported for their declarations
-    arithmetic,
     attention,
     binary,
     contraction,

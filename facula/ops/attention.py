@@ -111,7 +111,7 @@ class _Parts:
             p, seed, offset = rest
             rest = 1.0 - p
             some = F.gt(rest, 0.0)
-            whole = F.where(some, F.reciprocal(F.where(some, rest, 1.0)), 0.0)
+            whole = F.where(some, F.div(1, F.where(some, rest, 1.0)), 0.0)
             kept = F.ge(R.uniform(shape, D.float32, seed, offset), p)
             self.left = to(F.where(kept, whole, 0.0), q.dtype)
 
