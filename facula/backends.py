@@ -11,10 +11,10 @@ class _Processor:
     """The back end that there is.
 
     Attributes:
-        winograd: whether convolutions of 3 x 3 taps with stride 1 may be computed by Winograd's
-            algorithm, in float32 and narrower dtypes: twice as fast, and sums have about three
-            times the rounding error (docs/design/decisions.md). True at first, or what the
-            environment's ``FACULA_WINOGRAD`` says. Functions captured before keep what they have.
+        winograd: whether convolutions of 3 x 3 or 2 x 2 taps with stride 1 may be computed by
+            Winograd's algorithm, in float32 and narrower dtypes: twice as fast, and sums have
+            about three times the rounding error (docs/design/decisions.md). True at first, or what
+            the environment's ``FACULA_WINOGRAD`` says. Functions captured before keep theirs.
     """
 
     @property

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from facula.ir import loops as L
 
-#: By the number of results: 0 first if it is one of them, then pairs p, -p; infinity is the last.
+#: By their number, which counts the infinite one, the last: 0 first, if it is there, then pairs.
 POINTS = {
-    3: (Fraction(1, 2), Fraction(-1, 2), Fraction(5, 4), Fraction(-5, 4)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+    5: (Fraction(1, 2), Fraction(-1, 2), Fraction(5, 4), Fraction(-5, 4)),
+    6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
 }
 
 
@@ -52,9 +52,9 @@ def _product_of(roots):
 
 @functools.cache
 def toom(m: int, r: int) -> Toom:
-    """Matrices for the points of ``POINTS`` for ``m + r - 3`` results of 3 taps."""
-    points = POINTS[m + r - 3]
+    """Matrices for ``m`` results of ``r`` taps."""
     n = m + r - 1
+    points = POINTS[n]
     data, taps = [], []
     for p in points:
         others = [q for q in points if q != p]

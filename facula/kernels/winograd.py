@@ -1,8 +1,9 @@
-"""Convolutions of 3 x 3 taps and stride 1 by Winograd's algorithm: far fewer multiplications.
+"""Convolutions of r x r taps, 3 or 2, by Winograd's algorithm: far fewer multiplications.
 
 The output is cut into tiles of ``m x m`` places, the input accordingly into overlapping ones of
-``n x n``, n = m + 2. With the matrices of ``toom``, a tile's sums over taps become ``n * n``
-products of single numbers: 36 for 16 results (m = 4), 25 for 9 (m = 3), instead of 9 for each. And
+``n x n``, n = m + r - 1. With the matrices of ``toom``, a tile's sums over taps become ``n * n``
+products of single numbers: of 3 x 3 taps 36 for 16 results or 25 for 9, instead of 9 for each; of
+2 x 2 (the gradient of a 4 x 4 with stride 2 consists of such) 25 for 16, instead of 4 for each. And
 what is summed over channels is a matrix product, tiles by output channels, one for each of the
 ``n * n`` *points*:
 
@@ -51,14 +52,15 @@ class Form(NamedTuple):
 
     Attributes:
         dtype: of x, w and y.
-        m: rows and columns of a tile of the output.
+        m, r: rows and columns of a tile of the output, and of the taps.
         x_unit, y_unit: whether the last stride of x and of y is 1.
-        taps: how the 9 weights of two channels lie: 1 in order, -1 in reverse order, 0 elsewhere.
+        taps: how the weights of two channels lie: 1 in order, -1 in reverse order, 0 elsewhere.
         vector_bytes: 16, 32 or 64.
     """
 
     dtype: dtype
     m: int
+    r: int
     x_unit: bool
     y_unit: bool
     taps: int
@@ -67,7 +69,7 @@ class Form(NamedTuple):
     @property
     def name(self) -> str:
         flags = "x" * self.x_unit + "y" * self.y_unit + "nfr"[self.taps]
-        return f"winograd{self.m}_{self.dtype.name}_{flags}"
+        return f"winograd{self.m}{self.r}_{self.dtype.name}_{flags}"
 
 
 class _Piece(NamedTuple):
@@ -97,9 +99,9 @@ class _Winograd:
         k = self.k = L.Builder(form.name)
         self.sum = tiles.accumulator(form.dtype)
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)
-        self.m, self.n = form.m, form.m + 2
+        self.m, self.r, self.n = form.m, form.r, form.m + form.r - 1
         self.points = self.n * self.n
-        t = toom(form.m, 3)
+        t = toom(form.m, form.r)
         self._to_data = partial(to_points, k, t.data, t.pairs)
         self._to_taps = partial(to_points, k, t.taps, t.pairs)
         self._from_sums = partial(from_points, k, t.out, t.pairs)
@@ -123,8 +125,8 @@ class _Winograd:
         self.taps_step = L.minimum(size["c"], CHANNELS) * width + lanes
         self.sums_step = self.count * width + lanes
         # The last column's tile may be read behind its end.
-        self.pitch = tiles.round_up(size["column_cut"] * m + 2, lanes)
-        high = size["row_cut"] * m + 2
+        self.pitch = tiles.round_up(size["column_cut"] * m + self.r - 1, lanes)
+        high = size["row_cut"] * m + self.r - 1
         self.data = k.scratch("data", self.sum, self.points * self.data_step, per_thread=True)
         self.taps = k.scratch("taps", self.sum, self.points * self.taps_step, per_thread=True)
         self.sums = k.scratch("sums", self.sum, self.points * self.sums_step, per_thread=True)
@@ -200,7 +202,8 @@ class _Winograd:
         k, size, m, lanes = self.k, self.size, self.m, self.shape.lanes
         step = None if self.form.x_unit else size["x_2"]
         left = k.let(piece.x * m - size["padding2"], "left")
-        high, wide = k.let(piece.rows * m + 2, "high"), k.let(piece.columns * m + 2, "wide")
+        high = k.let(piece.rows * m + self.r - 1, "high")
+        wide = k.let(piece.columns * m + self.r - 1, "wide")
         plane = k.let(image * size["x_n"] + group * size["c"] * size["x_c"], "plane")
         with k.serial(0, high) as h, k.serial(0, wide, lanes) as column:
             tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
@@ -225,13 +228,14 @@ class _Winograd:
     def _transform_weights(self, group, panel, k0, count):
         """The weights of ``count`` channels from k0 on of a panel, to ``taps``."""
         k, size, width, lanes = self.k, self.size, self.shape.width, self.shape.lanes
+        r = self.r
         base = k.let(size["w_base"] + group * size["w_group"], "base")
         with k.serial(0, count) as kk:
             for first in range(0, width, lanes):
                 o0 = k.let(panel * width + first, "o")
                 tap = self._taps(k.let(base + (k0 + kk) * size["w_in"], "start"), o0)
                 with k.vector(0, lanes) as j:
-                    values = [[k.let(tap(3 * a + b, j)) for b in range(3)] for a in range(3)]
+                    values = [[k.let(tap(r * a + b, j)) for b in range(r)] for a in range(r)]
                     values = in_two(self._to_taps, values)
                     to = kk * width + first + j
                     for point, value in enumerate(sum(values, [])):
@@ -240,30 +244,30 @@ class _Winograd:
     def _taps(self, start, o0):
         """``tap(t, j)``: the weight of tap t for output channel o0 + j."""
         k, size, lanes, order = self.k, self.size, self.shape.lanes, self.form.taps
-        last = size["o"] - 1
+        last, count = size["o"] - 1, self.r * self.r
         if not order:
 
             def tap(t, j):
-                place = (t // 3) * size["w_1"] + (t % 3) * size["w_2"]
+                place = (t // self.r) * size["w_1"] + (t % self.r) * size["w_2"]
                 value = self.w.load(start + place + (o0 + j) * size["w_out"], o0 + j <= last)
                 return L.cast(value, self.sum)
 
             return tap
-        # The 9 taps of each output channel lie side by side: square tiles of them are transposed.
+        # The taps of each output channel lie side by side: square tiles of them are transposed.
         loaded = []
-        for first in range(0, 9, lanes):
+        for first in range(0, count, lanes):
             tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
             for r in range(lanes):
                 row = start + L.minimum(o0 + r, last) * size["w_out"]
-                row = k.let(row + (first if order > 0 else first - 8), "row")
+                row = k.let(row + (first if order > 0 else first - count + 1), "row")
                 with k.vector(0, lanes) as j:
-                    value = self.w.load(row + j, j < min(9 - first, lanes))
+                    value = self.w.load(row + j, j < min(count - first, lanes))
                     k.assign(tile, r, j, L.cast(value, self.sum))
             k.transpose(tile)
             loaded.append(tile)
 
         def tap(t, j):
-            t = t if order > 0 else 8 - t
+            t = t if order > 0 else count - 1 - t
             return loaded[t // lanes][t % lanes, j]
 
         return tap
@@ -369,10 +373,10 @@ def suits(d: dtype, sizes: dict) -> bool:
 
     It does not depend on the batch, for a row's bits must not.
     """
-    plain = {"kernel": (1, 3, 3), "stride": (1, 1, 1), "dilation": (1, 1, 1)}
-    if any(sizes[f"{name}{i}"] != v for name, vs in plain.items() for i, v in enumerate(vs)):
+    if any(sizes[f"{name}{i}"] != 1 for name in ("stride", "dilation") for i in range(3)):
         return False
-    flat = sizes["in0"] == sizes["out0"] == 1 and sizes["padding0"] == 0
+    square = sizes["kernel0"] == 1 and sizes["kernel1"] == sizes["kernel2"] in (2, 3)
+    flat = square and sizes["in0"] == sizes["out0"] == 1 and sizes["padding0"] == 0
     big = min(sizes["c"], sizes["o"]) >= _LEAST and min(sizes["out1"], sizes["out2"]) >= 3
     return flat and big and d.kind == "f" and d is not float64
 
@@ -381,11 +385,13 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     """The form for a convolution that :func:`suits`, and how to cut it."""
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     high, wide = sizes["out1"], sizes["out2"]
-    m = min((4, 3), key=lambda m: -(-high // m) * -(-wide // m) * (m + 2) ** 2)
+    r = sizes["kernel1"]
+    # For 2 x 2 taps 6 points would leave sums less exact than is promised.
+    m = min((4, 3)[: r - 1], key=lambda m: -(-high // m) * -(-wide // m) * (m + r - 1) ** 2)
     steps = sizes["w_1"], sizes["w_2"]
-    taps = 1 if steps == (3, 1) else -1 if steps == (-3, -1) else 0
+    taps = 1 if steps == (r, 1) else -1 if steps == (-r, -1) else 0
     values = _cuts(sizes, m, shape, threads)
-    form = Form(d, m, sizes["x_2"] == 1, sizes["y_2"] == 1, taps, vector_bytes)
+    form = Form(d, m, r, sizes["x_2"] == 1, sizes["y_2"] == 1, taps, vector_bytes)
     return Choice(form, values)
 
 
@@ -393,7 +399,7 @@ def _cuts(sizes, m, shape, threads) -> dict:
     """The cuts for which the busiest thread has the least to do."""
     down, across = -(-sizes["out1"] // m), -(-sizes["out2"] // m)
     panels = -(-sizes["o"] // shape.width)
-    best = None
+    best, points = None, (m + sizes["kernel1"] - 1) ** 2
     for target in (_MOST, _MOST // 2, _MOST // 4):
         columns = _even(across, target)
         rows = _even(down, max(1, target // columns)) if columns == across else 1
@@ -407,7 +413,7 @@ def _cuts(sizes, m, shape, threads) -> dict:
             each = -(-panels // parts)
             rounds = -(-pieces * sizes["groups"] * -(-panels // each) // threads)
             # In cycles a channel, of a core with vectors of 64 bytes; measured.
-            time = rounds * (14 * high + each * (300 + (m + 2) ** 2 * high))
+            time = rounds * (14 * high + each * (300 + points * high))
             if best is None or time < best[0]:
                 best = time, (rows, columns, images, each)
     return dict(zip(CUTS, best[1]))

@@ -174,15 +174,15 @@ def _transposed(name, rank, input, weight, bias, stride, padding, output_padding
                 "output size is too small",
             )
         space.append(size)
-    y = conv_input_(
-        x,
-        weight,
-        spatial=tuple(space),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    one = all(isinstance(n, int) and n == 1 for n in x.shape[2:])
+    if one and groups == 1 and not any(padding) and not any(extra) and max(dilation) == 1:
+        # Of one place, every result is of one tap: a matrix product.
+        c, *rest = weight.shape
+        product = F.matmul(F.reshape(x, (x.shape[0], c)), F.reshape(weight, (c, -1)))
+        y = F.reshape(product, (x.shape[0], *rest))
+    else:
+        how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        y = conv_input_(x, weight, spatial=tuple(space), **how)
     if bias is not None:
         y = y + F.reshape(bias, (1, -1, *(1,) * rank))
     return y if batched else F.squeeze(y, 0)
@@ -199,6 +199,7 @@ def _transposed_samples(rank):
                 (make(2, 4, *space), make(4, 2, *k)),
                 {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
             ),
+            ((make(2, 4, *(1,) * rank), make(4, 3, *k), make(3)), {"stride": 2}),
         ]
 
     return samples
