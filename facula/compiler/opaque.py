@@ -24,6 +24,7 @@ from facula.kernels import (
     scatter,
     sort,
     winograd,
+    winograd_weight,
 )
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import is_zero
@@ -142,8 +143,8 @@ def _conv_kernel(module, form):
     return module.build(form)
 
 
-def _by_sums(d, sizes):
-    return winograd if config.WINOGRAD and winograd.suits(d, sizes) else conv
+def _modules(direct, fast):
+    return lambda d, sizes: fast if config.WINOGRAD and fast.suits(d, sizes) else direct
 
 
 def _convolution(module_of, names, operands, result, parts):
@@ -178,17 +179,17 @@ def _conv_sizes(describe, node, operands, result):
 
 def _conv(node, operands, results, temp):
     sizes = _conv_sizes(conv.forward, node, operands, results[0])
-    return _convolution(_by_sums, "xwy", operands, results[0], sizes)
+    return _convolution(_modules(conv, winograd), "xwy", operands, results[0], sizes)
 
 
 def _conv_input(node, operands, results, temp):
     sizes = _conv_sizes(conv.input_gradient, node, operands, results[0])
-    return _convolution(_by_sums, "xwy", operands, results[0], sizes)
+    return _convolution(_modules(conv, winograd), "xwy", operands, results[0], sizes)
 
 
 def _conv_weight(node, operands, results, temp):
     sizes = _conv_sizes(conv_weight.sizes_of, node, operands, results[0])
-    return _convolution(lambda *_: conv_weight, "xgw", operands, results[0], sizes)
+    return _convolution(_modules(conv_weight, winograd_weight), "xgw", operands, results[0], sizes)
 
 
 # Attention --------------------------------------------------------------------------------------

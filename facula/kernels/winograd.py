@@ -25,6 +25,7 @@ docs/design/decisions.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ NEAR = 64
 #: Sums are chains over so many channels: part of the result's meaning.
 CHANNELS = 128
 #: Tiles of a piece, about: transformed, those of 128 channels fill half of a second-level cache.
-_MOST = 64
+MOST = 64
 #: Fewer channels, of input or of output, do not pay for the transformations.
 _LEAST = 16
 
@@ -72,7 +73,7 @@ class Form(NamedTuple):
         return f"winograd{self.m}{self.r}_{self.dtype.name}_{flags}"
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A piece of the output: its first image, tile row and column, and how many."""
 
     n: L.Expr
@@ -91,7 +92,131 @@ def build(form: Form, epilogue=None) -> L.Kernel:
     return _Winograd(form, epilogue).kernel()
 
 
-class _Winograd:
+class Side(NamedTuple):
+    """Images that are cut into tiles, and where the tiles' values at the points go.
+
+    Attributes:
+        source, name: the images, and what the names of their strides begin with.
+        unit: whether their last stride is 1.
+        channels: of a group.
+        overlap: rows and columns that neighbouring tiles share.
+        padding, limit: rows and columns before the images, and of them.
+        transform: a list of values to a list of values at the points.
+        data, step: where to, and how far it is from point to point.
+    """
+
+    source: L.Buffer
+    name: str
+    unit: bool
+    channels: L.Expr
+    overlap: int
+    padding: tuple
+    limit: tuple
+    transform: Callable
+    data: L.Buffer
+    step: L.Expr
+
+
+class Tiled:
+    """Writes what this kernel shares with that of the gradient in the weights.
+
+    Attributes that users set: k, sum, shape, size as in ``Windows``; m, the tiles' distance.
+    """
+
+    def cut(self, overlap):
+        """How the images are cut in pieces; scratch for the tiles of a piece."""
+        size, m, lanes = self.size, self.m, self.shape.lanes
+        self.down = L.idiv_ceil(L.idiv_ceil(size["out1"], m), size["row_cut"])
+        self.across = L.idiv_ceil(L.idiv_ceil(size["out2"], m), size["column_cut"])
+        self.pieces = L.idiv_ceil(size["n"], size["image_cut"]) * self.down * self.across
+        count = size["image_cut"] * size["row_cut"] * size["column_cut"]
+        self.count = tiles.round_up(count, self.shape.height)
+        # The last column's tile may be read behind its end.
+        self.pitch = tiles.round_up(size["column_cut"] * m + overlap, lanes)
+        turned = (size["row_cut"] * m + overlap) * self.pitch * lanes
+        self.turned = self.k.scratch("turned", self.sum, turned, per_thread=True)
+
+    def data_of(self, name, channels):
+        """Scratch for a side's values at the points, and the step from point to point.
+
+        It is not a multiple of the caches' size, or they would not hold all points.
+        """
+        step = L.idiv_ceil(channels, NEAR) * NEAR * self.count + self.shape.lanes
+        return self.k.scratch(name, self.sum, self.n * self.n * step, per_thread=True), step
+
+    def name_all(self, *names):
+        """What comes up again and again is computed once."""
+        for name in names:
+            setattr(self, name, self.k.let(getattr(self, name), name))
+
+    def piece(self, number) -> Piece:
+        k, size, m = self.k, self.size, self.m
+        rest = k.let(number // self.across, "rest")
+        x = k.let((number % self.across) * size["column_cut"], "x")
+        r = k.let((rest % self.down) * size["row_cut"], "r")
+        n = k.let((rest // self.down) * size["image_cut"], "n")
+        images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
+        rows = k.let(L.minimum(L.idiv_ceil(size["out1"], m) - r, size["row_cut"]), "rows")
+        across = L.idiv_ceil(size["out2"], m) - x
+        columns = k.let(L.minimum(across, size["column_cut"]), "columns")
+        return Piece(n, r, x, images, rows, columns)
+
+    def to_points(self, side, piece, group, first, last):
+        """Channels of a piece, to ``data[point, channel block, tile, channel]``."""
+        with self.k.serial(first, last, self.shape.lanes) as c0:
+            self._vector_to_points(side, piece, group, c0, c0 - first)
+
+    def _vector_to_points(self, side, piece, group, c0, place):
+        k, lanes, m, n = self.k, self.shape.lanes, self.m, self.m + side.overlap
+        c0, place = k.let(c0, "c"), k.let(place, "place")
+        block = k.let((place // NEAR) * self.count * NEAR + place % NEAR, "block")
+        with k.serial(0, piece.images) as i:
+            self._turn(side, piece, piece.n + i, group, c0)
+            with k.serial(0, piece.rows) as r, k.serial(0, piece.columns) as x:
+                to = block + ((i * piece.rows + r) * piece.columns + x) * NEAR
+                base = (r * m * self.pitch + x * m) * lanes
+                with k.vector(0, lanes) as j:
+                    values = [
+                        [
+                            k.let(self.turned[base + (a * self.pitch + b) * lanes + j])
+                            for b in range(n)
+                        ]
+                        for a in range(n)
+                    ]
+                    values = in_two(side.transform, values)
+                    for point, value in enumerate(sum(values, [])):
+                        k.store(side.data, to + point * side.step + j, value)
+
+    def _turn(self, side, piece, image, group, c0):
+        """What a piece needs of some channels of an image to ``turned[row, column, channel]``."""
+        k, m, lanes = self.k, self.m, self.shape.lanes
+        by_n, by_c, by_row, step = (self.size[f"{side.name}_{x}"] for x in "nc12")
+        left = k.let(piece.x * m - side.padding[1], "left")
+        high = k.let(piece.rows * m + side.overlap, "high")
+        wide = k.let(piece.columns * m + side.overlap, "wide")
+        plane = k.let(image * by_n + group * side.channels * by_c, "plane")
+        with k.serial(0, high) as h, k.serial(0, wide, lanes) as column:
+            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+            row = k.let(piece.r * m - side.padding[0] + h, "row")
+            with k.if_((row >= 0) & (row < side.limit[0])):
+                for channel in range(lanes):
+                    # Channels that do not exist repeat the last one; nobody reads them.
+                    c = L.minimum(c0 + channel, side.channels - 1)
+                    start = k.let(plane + c * by_c + row * by_row, "start")
+                    with k.vector(0, lanes) as j:
+                        place = left + column + j
+                        index = start + (place if side.unit else place * step)
+                        # Seen as unsigned, numbers below 0 are too large as well.
+                        value = side.source.load(index, L.compare("ult", place, side.limit[1]))
+                        k.assign(tile, channel, j, L.cast(value, self.sum))
+                k.transpose(tile)
+            for place in range(lanes):
+                with k.vector(0, lanes) as j:
+                    to = (h * self.pitch + column + place) * lanes
+                    k.store(self.turned, to + j, tile[place, j])
+
+
+class _Winograd(Tiled):
     """Writes one kernel."""
 
     def __init__(self, form: Form, epilogue):
@@ -115,31 +240,25 @@ class _Winograd:
         k, size, lanes = self.k, self.size, self.shape.lanes
         width, m = self.shape.width, self.m
         self.panels = L.idiv_ceil(size["o"], width)
-        self.down = L.idiv_ceil(L.idiv_ceil(size["out1"], m), size["row_cut"])
-        self.across = L.idiv_ceil(L.idiv_ceil(size["out2"], m), size["column_cut"])
-        self.pieces = L.idiv_ceil(size["n"], size["image_cut"]) * self.down * self.across
-        count = size["image_cut"] * size["row_cut"] * size["column_cut"]
-        self.count = tiles.round_up(count, self.shape.height)
-        # From point to point: not a multiple of the caches' size, or they would not hold them.
-        self.data_step = L.idiv_ceil(size["c"], NEAR) * NEAR * self.count + lanes
+        self.cut(self.r - 1)
+        self.data, self.data_step = self.data_of("data", size["c"])
         self.taps_step = L.minimum(size["c"], CHANNELS) * width + lanes
         self.sums_step = self.count * width + lanes
-        # The last column's tile may be read behind its end.
-        self.pitch = tiles.round_up(size["column_cut"] * m + self.r - 1, lanes)
-        high = size["row_cut"] * m + self.r - 1
-        self.data = k.scratch("data", self.sum, self.points * self.data_step, per_thread=True)
         self.taps = k.scratch("taps", self.sum, self.points * self.taps_step, per_thread=True)
         self.sums = k.scratch("sums", self.sum, self.points * self.sums_step, per_thread=True)
-        self.turned = k.scratch("turned", self.sum, high * self.pitch * lanes, per_thread=True)
         self.pixels = k.scratch("pixels", self.sum, m * self.pitch * lanes, per_thread=True)
         self.spill = k.scratch("spill", self.sum, self.pitch * lanes, per_thread=True)
 
     def kernel(self) -> L.Kernel:
-        for name in (
-            *("panels", "down", "across", "pieces", "count", "pitch"),
-            *("data_step", "taps_step", "sums_step"),
-        ):
-            setattr(self, name, self.k.let(getattr(self, name), name))
+        size = self.size
+        self.name_all(
+            *"panels down across pieces count pitch data_step taps_step sums_step".split()
+        )
+        padding, limit = (tuple(size[f"{name}{i}"] for i in (1, 2)) for name in ("padding", "in"))
+        self.side = Side(
+            self.x, "x", self.form.x_unit, size["c"], self.r - 1, padding, limit,
+            self._to_data, self.data, self.data_step,
+        )  # fmt: skip
         self._pieces()
         return self.k.kernel()
 
@@ -149,9 +268,8 @@ class _Winograd:
         with k.parallel(0, self.pieces * size["groups"] * parts) as number:
             rest, first = number // parts, k.let((number % parts) * size["panel_cut"], "first")
             group = k.let(rest % size["groups"], "group")
-            piece = self._piece(k.let(rest // size["groups"], "piece"))
-            with k.serial(0, size["c"], self.shape.lanes) as c0:
-                self._transform_input(piece, group, c0)
+            piece = self.piece(k.let(rest // size["groups"], "piece"))
+            self.to_points(self.side, piece, group, L.Const(0, L.int64), size["c"])
             last = k.let(L.minimum(first + size["panel_cut"], self.panels), "last")
             with k.serial(first, last) as panel:
                 with k.serial(0, size["c"], CHANNELS) as k0:
@@ -161,69 +279,7 @@ class _Winograd:
                         self._product(piece, point, k0, count)
                 self._transform_back(piece, group, panel)
 
-    def _piece(self, number) -> _Piece:
-        k, size, m = self.k, self.size, self.m
-        rest = k.let(number // self.across, "rest")
-        x = k.let((number % self.across) * size["column_cut"], "x")
-        r = k.let((rest % self.down) * size["row_cut"], "r")
-        n = k.let((rest // self.down) * size["image_cut"], "n")
-        images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
-        rows = k.let(L.minimum(L.idiv_ceil(size["out1"], m) - r, size["row_cut"]), "rows")
-        across = L.idiv_ceil(size["out2"], m) - x
-        columns = k.let(L.minimum(across, size["column_cut"]), "columns")
-        return _Piece(n, r, x, images, rows, columns)
-
     # To the points
-
-    def _transform_input(self, piece, group, c0):
-        """A vector of channels of a piece, to ``data``."""
-        k, lanes, m, n = self.k, self.shape.lanes, self.m, self.n
-        c0 = k.let(c0, "c")
-        block = k.let((c0 // NEAR) * self.count * NEAR + c0 % NEAR, "block")
-        with k.serial(0, piece.images) as i:
-            self._turn_input(piece, piece.n + i, group, c0)
-            with k.serial(0, piece.rows) as r, k.serial(0, piece.columns) as x:
-                to = block + ((i * piece.rows + r) * piece.columns + x) * NEAR
-                base = (r * m * self.pitch + x * m) * lanes
-                with k.vector(0, lanes) as j:
-                    values = [
-                        [
-                            k.let(self.turned[base + (a * self.pitch + b) * lanes + j])
-                            for b in range(n)
-                        ]
-                        for a in range(n)
-                    ]
-                    values = in_two(self._to_data, values)
-                    for point, value in enumerate(sum(values, [])):
-                        k.store(self.data, to + point * self.data_step + j, value)
-
-    def _turn_input(self, piece, image, group, c0):
-        """The part of the input of some channels to ``turned[row, column, channel]``."""
-        k, size, m, lanes = self.k, self.size, self.m, self.shape.lanes
-        step = None if self.form.x_unit else size["x_2"]
-        left = k.let(piece.x * m - size["padding2"], "left")
-        high = k.let(piece.rows * m + self.r - 1, "high")
-        wide = k.let(piece.columns * m + self.r - 1, "wide")
-        plane = k.let(image * size["x_n"] + group * size["c"] * size["x_c"], "plane")
-        with k.serial(0, high) as h, k.serial(0, wide, lanes) as column:
-            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
-            row = k.let(piece.r * m - size["padding1"] + h, "row")
-            with k.if_((row >= 0) & (row < size["in1"])):
-                for channel in range(lanes):
-                    # Channels that do not exist repeat the last one; nobody reads them.
-                    c = L.minimum(c0 + channel, size["c"] - 1)
-                    start = k.let(plane + c * size["x_c"] + row * size["x_1"], "start")
-                    with k.vector(0, lanes) as j:
-                        place = left + column + j
-                        index = start + (place if step is None else place * step)
-                        # Seen as unsigned, numbers below 0 are too large as well.
-                        value = self.x.load(index, L.compare("ult", place, size["in2"]))
-                        k.assign(tile, channel, j, L.cast(value, self.sum))
-                k.transpose(tile)
-            for place in range(lanes):
-                with k.vector(0, lanes) as j:
-                    to = (h * self.pitch + column + place) * lanes
-                    k.store(self.turned, to + j, tile[place, j])
 
     def _transform_weights(self, group, panel, k0, count):
         """The weights of ``count`` channels from k0 on of a panel, to ``taps``."""
@@ -381,13 +437,28 @@ def suits(d: dtype, sizes: dict) -> bool:
     return flat and big and d.kind == "f" and d is not float64
 
 
+def tile_of(sizes: dict) -> int:
+    """Rows and columns of a tile: those that waste least. It decides about bits: no batch here."""
+    r = sizes["kernel1"]
+    high, wide = sizes["out1"], sizes["out2"]
+    # For 2 x 2 taps 6 points would leave sums less exact than is promised.
+    return min((4, 3)[: r - 1], key=lambda m: -(-high // m) * -(-wide // m) * (m + r - 1) ** 2)
+
+
+def piece_of(sizes: dict, m: int, most: int) -> tuple:
+    """Tile rows, tile columns and images of a piece of at most so many tiles."""
+    down, across = -(-sizes["out1"] // m), -(-sizes["out2"] // m)
+    columns = even(across, most)
+    rows = even(down, max(1, most // columns)) if columns == across else 1
+    whole = rows == down and columns == across
+    images = even(max(sizes["n"], 1), max(1, most // (rows * columns))) if whole else 1
+    return rows, columns, images
+
+
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
     """The form for a convolution that :func:`suits`, and how to cut it."""
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
-    high, wide = sizes["out1"], sizes["out2"]
-    r = sizes["kernel1"]
-    # For 2 x 2 taps 6 points would leave sums less exact than is promised.
-    m = min((4, 3)[: r - 1], key=lambda m: -(-high // m) * -(-wide // m) * (m + r - 1) ** 2)
+    m, r = tile_of(sizes), sizes["kernel1"]
     steps = sizes["w_1"], sizes["w_2"]
     taps = 1 if steps == (r, 1) else -1 if steps == (-r, -1) else 0
     values = _cuts(sizes, m, shape, threads)
@@ -400,12 +471,8 @@ def _cuts(sizes, m, shape, threads) -> dict:
     down, across = -(-sizes["out1"] // m), -(-sizes["out2"] // m)
     panels = -(-sizes["o"] // shape.width)
     best, points = None, (m + sizes["kernel1"] - 1) ** 2
-    for target in (_MOST, _MOST // 2, _MOST // 4):
-        columns = _even(across, target)
-        rows = _even(down, max(1, target // columns)) if columns == across else 1
-        images = 1
-        if rows == down and columns == across:
-            images = _even(max(sizes["n"], 1), max(1, target // (rows * columns)))
+    for target in (MOST, MOST // 2, MOST // 4):
+        rows, columns, images = piece_of(sizes, m, target)
         pieces = -(-down // rows) * -(-across // columns) * -(-sizes["n"] // images)
         whole, rest = divmod(rows * columns * images, shape.height)
         high = whole * shape.height + (min(h for h in shape.heights if h >= rest) if rest else 0)
@@ -419,6 +486,6 @@ def _cuts(sizes, m, shape, threads) -> dict:
     return dict(zip(CUTS, best[1]))
 
 
-def _even(count, most) -> int:
+def even(count, most) -> int:
     """The size of parts of ``count``, of at most ``most`` each and all about as large."""
     return -(-count // -(-count // most))

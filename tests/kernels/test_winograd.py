@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 from running import Call
-from test_conv import WIDTHS, convolve, copy, empty, inputs, oracle, steps
+from test_conv import WIDTHS, convolve, copy, empty, inputs, oracle, steps, weight_gradient
 
 from facula.base import dtypes as D
 from facula.ir import loops as L
-from facula.kernels import conv, winograd
+from facula.kernels import conv, conv_weight, winograd, winograd_weight
 from facula.kernels.toom import toom
 from facula.runtime import threads
 
@@ -44,6 +44,16 @@ def run(kind, d, x, w, y, width=WIDTHS[-1], count=1, epilogue=None, extra=(), cu
     return y
 
 
+def run_weight(d, x, g, w, width=WIDTHS[-1], count=1, cuts=(), **how):
+    strides = tuple(map(steps, (x, g, w)))
+    (sizes,) = conv_weight.sizes_of(x.shape, g.shape, w.shape, strides, **how)
+    assert winograd.suits(d, sizes)
+    form, values = winograd_weight.choose(d, sizes, vector_bytes=width, threads=count)
+    arguments = {"x": x, "g": g, "w": w, **sizes, **values, **dict(cuts)}
+    assert Call(winograd_weight.build(form), arguments, width)() == 0
+    return w
+
+
 def error(got, want):
     """The root of the mean square of errors, over that of the values."""
     return np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)) if want.size else 0.0
@@ -61,16 +71,19 @@ def test_matrices_are_exact(m, r):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_input_gradient(case, width):
+def test_values_and_gradients(case, width):
     rng = np.random.default_rng(1)
     x, w, how = inputs(rng, case, D.float32)
-    y, gx, _, g = oracle(x, w, rng.standard_normal, **how)
+    y, gx, gw, g = oracle(x, w, rng.standard_normal, **how)
     g = copy(g.astype(np.float32))
     assert (
         error(run(conv.forward, D.float32, x, w, empty(y.shape, D.float32), width, **how), y) < 2e-6
     )
     got = run(conv.input_gradient, D.float32, g, w, empty(x.shape, D.float32), width, **how)
     assert error(got, gx) < 2e-6
+    if len(x):  # Of no images all gradients are 0, which the direct kernel writes.
+        got = run_weight(D.float32, x, g, empty(w.shape, D.float32), width, 2, **how)
+        assert error(got, gw) < 2e-6
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
@@ -81,10 +94,13 @@ def test_error_is_that_of_the_direct_sum_within_a_factor(size, taps, bound, c, s
     rng = np.random.default_rng(2)
     x, w, how = inputs(rng, case(2, c, 32, size, size, taps=taps), D.float32)
     x += np.float32(shift)
-    y, *_ = oracle(x, w, np.zeros, **how)
+    y, _, gw, g = oracle(x, w, rng.standard_normal, **how)
     got = run(conv.forward, D.float32, x, w, empty(y.shape, D.float32), **how)
     direct = convolve(conv.forward, D.float32, x, w, empty(y.shape, D.float32), WIDTHS[-1], **how)
     assert error(got, y) < bound * error(direct, y)
+    args = D.float32, x, copy(g.astype(np.float32)), empty(w.shape, D.float32), WIDTHS[-1]
+    got = error(run_weight(*args, **how), gw)
+    assert got < bound * error(weight_gradient(*args, **how), gw)
 
 
 @pytest.mark.parametrize("d", [D.float16])
@@ -100,11 +116,13 @@ def test_strided_operands():
     x = rng.standard_normal((2, 32, 9, 24)).astype(np.float32)[:, ::2, :, ::3]
     w = rng.standard_normal((16, 20, 3, 3)).astype(np.float32).transpose(1, 0, 3, 2)
     how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
-    y, gx, _, g = oracle(x, w, rng.standard_normal, **how)
+    y, gx, gw, g = oracle(x, w, rng.standard_normal, **how)
     assert error(run(conv.forward, D.float32, x, w, empty(y.shape, D.float32), **how), y) < 2e-6
     out = np.full((*x.shape, 2), np.nan, np.float32)[..., 0]
     got = run(conv.input_gradient, D.float32, g.astype(np.float32), w, out, **how)
     assert error(got, gx) < 2e-6
+    g = np.ascontiguousarray(g.transpose(0, 2, 3, 1).astype(np.float32)).transpose(0, 3, 1, 2)
+    assert error(run_weight(D.float32, x, g, empty(w.shape, D.float32), **how), gw) < 2e-6
 
 
 @pytest.mark.parametrize("case", [CASES[3], CASES[4], CASES[5]], ids=str)
@@ -128,6 +146,22 @@ def test_bits_depend_on_no_thread_no_neighbour_no_width_and_no_cut(case):
     alone = empty((1, *y.shape[1:]), D.float32)
     run(conv.forward, D.float32, copy(x[3:4]), w, alone, **how)
     assert alone.tobytes() == out[3:4].tobytes()
+
+
+def test_bits_of_weights_depend_on_no_thread_no_width_and_no_cut():
+    rng = np.random.default_rng(9)
+    x, w, how = inputs(rng, case(5, 150, 70, 13, 6), D.float32)
+    *_, g = oracle(x, w, lambda s: rng.standard_normal(s).astype(np.float32), **how)
+    before, found = threads.get_num_threads(), set()
+    cuts = (), {"channel_cut": 64, "panel_cut": 1}
+    try:
+        for count, width, cut in itertools.product((1, 3), WIDTHS, cuts):
+            threads.set_num_threads(count)
+            out = empty(w.shape, D.float32)
+            found.add(run_weight(D.float32, x, copy(g), out, width, count, cut, **how).tobytes())
+    finally:
+        threads.set_num_threads(before)
+    assert len(found) == 1
 
 
 def test_epilogue_sees_the_sum_and_its_place():
@@ -168,15 +202,18 @@ def test_the_gradient_of_a_strided_convolution_consists_of_such():
 
 def test_random_sizes():
     rng = np.random.default_rng(7)
-    for _ in range(12):
+    for _ in range(6):
         n, c, o = rng.integers(1, 5), rng.integers(16, 80), rng.integers(16, 80)
         space, padding = rng.integers(3, 20, 2), rng.integers(0, 3, 2)
         padding = tuple(int(max(p, (5 - s + 1) // 2)) for p, s in zip(padding, space))
         space = tuple(map(int, space))
         one = int(n), int(c), int(o), space, (3, 3), (1, 1), padding, (1, 1), 1
         x, w, how = inputs(rng, one, D.float32)
-        y, *_ = oracle(x, w, np.zeros, **how)
+        y, _, gw, g = oracle(x, w, lambda s: rng.standard_normal(s).astype(np.float32), **how)
         cuts = {"row_cut": rng.integers(1, 4), "column_cut": rng.integers(1, 6)}
         cuts |= {"image_cut": rng.integers(1, 4), "panel_cut": rng.integers(1, 3)}
         out = empty(y.shape, D.float32)
         assert error(run(conv.forward, D.float32, x, w, out, cuts=cuts, **how), y) < 2e-6, one
+        cuts |= {"channel_cut": 64}
+        out = empty(w.shape, D.float32)
+        assert error(run_weight(D.float32, x, copy(g), out, cuts=cuts, **how), gw) < 2e-6, one
