@@ -20,7 +20,7 @@ from facula.ir import loops as L
 from facula.kernels import tiles
 from facula.kernels.conv import Choice
 from facula.kernels.tiles import Source
-from facula.kernels.windows import Windows, geometry, numbered
+from facula.kernels.windows import Windows, geometry, numbered, piece_of
 
 #: Size parameters, as those of ``conv.SIZES``; strides of x, g and w. w is contiguous in (c, t).
 SIZES = (
@@ -209,17 +209,12 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     vectors = 1 if sizes["o"] <= shape.lanes else 2
     units = [sizes["x_2"] == 1 or sizes["in2"] == 1, sizes["g_2"] == 1 or sizes["out2"] == 1]
     form = Form(d, *units, sizes["stride2"] != 1, vectors, vector_bytes)
-    out1, out2 = max(sizes["out1"], 1), max(sizes["out2"], 1)
-    columns = min(out2, _PIXELS)
-    rows = min(out1, max(1, _PIXELS // columns))
-    rows = -(-out1 // -(-out1 // rows))
-    images = 1
-    if rows == out1 and columns == out2:
-        images = max(1, min(sizes["n"], _PIXELS // (rows * columns)))
     panels = sizes["groups"] * -(-sizes["o"] // (vectors * shape.lanes))
     wanted = 1 if threads == 1 else 3 * threads
     terms = max(sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"], 1)
+    # Where there is little to do with a pixel, threads meet less often.
+    pixels = max(_PIXELS, min(1 << 13, (1 << 21) // (terms * sizes["o"] * sizes["groups"] or 1)))
     high = terms_high(vector_bytes)
     each = -(-terms // -(-wanted // max(panels, 1)))
-    cuts = rows, columns, images, -(-each // high) * high
+    cuts = *piece_of(sizes, 1, pixels), -(-each // high) * high
     return Choice(form, dict(zip(CUTS, cuts)))

@@ -30,6 +30,21 @@ def geometry(x, w, y, x_strides, *, stride, padding, dilation, groups) -> dict:
     }  # fmt: skip
 
 
+def even(count, most) -> int:
+    """The size of parts of ``count``, of at most ``most`` each and all about as large."""
+    return -(-count // -(-count // most))
+
+
+def piece_of(sizes: dict, m: int, most: int) -> tuple:
+    """Tile rows, tile columns and images of a piece of at most so many tiles."""
+    down, across = (max(-(-sizes[f"out{i}"] // m), 1) for i in (1, 2))
+    columns = even(across, most)
+    rows = even(down, max(1, most // columns)) if columns == across else 1
+    whole = rows == down and columns == across
+    images = even(max(sizes["n"], 1), max(1, most // (rows * columns))) if whole else 1
+    return rows, columns, images
+
+
 class Windows:
     """Writes that part of a kernel.
 

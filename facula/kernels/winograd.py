@@ -34,6 +34,7 @@ from facula.ir import loops as L
 from facula.kernels import tiles
 from facula.kernels.conv import SIZES, Choice
 from facula.kernels.toom import from_points, in_two, to_points, toom
+from facula.kernels.windows import piece_of
 
 #: Tile rows, tile columns and images of a piece; panels of output channels that a thread takes at
 #: a time.
@@ -445,16 +446,6 @@ def tile_of(sizes: dict) -> int:
     return min((4, 3)[: r - 1], key=lambda m: -(-high // m) * -(-wide // m) * (m + r - 1) ** 2)
 
 
-def piece_of(sizes: dict, m: int, most: int) -> tuple:
-    """Tile rows, tile columns and images of a piece of at most so many tiles."""
-    down, across = -(-sizes["out1"] // m), -(-sizes["out2"] // m)
-    columns = even(across, most)
-    rows = even(down, max(1, most // columns)) if columns == across else 1
-    whole = rows == down and columns == across
-    images = even(max(sizes["n"], 1), max(1, most // (rows * columns))) if whole else 1
-    return rows, columns, images
-
-
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
     """The form for a convolution that :func:`suits`, and how to cut it."""
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
@@ -484,8 +475,3 @@ def _cuts(sizes, m, shape, threads) -> dict:
             if best is None or time < best[0]:
                 best = time, (rows, columns, images, each)
     return dict(zip(CUTS, best[1]))
-
-
-def even(count, most) -> int:
-    """The size of parts of ``count``, of at most ``most`` each and all about as large."""
-    return -(-count // -(-count // most))

@@ -21,6 +21,7 @@ from facula.kernels import tiles, winograd
 from facula.kernels.conv import Choice
 from facula.kernels.conv_weight import SIZES
 from facula.kernels.toom import from_points, in_two, to_points, toom
+from facula.kernels.windows import even, piece_of
 from facula.kernels.winograd import NEAR, Side, Tiled
 
 #: Tile rows, tile columns and images of a piece; input channels (a multiple of NEAR) and panels of
@@ -170,11 +171,11 @@ def suits(d: dtype, sizes: dict) -> bool:
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
     """The form for a gradient that :func:`suits`, and how to cut it."""
     m, width = winograd.tile_of(sizes), tiles.shape_for(vector_bytes, tiles.accumulator(d)).width
-    pieces = winograd.piece_of(sizes, m, winograd.MOST)
+    pieces = piece_of(sizes, m, winograd.MOST)
     panels = -(-sizes["o"] // width)
     # All input channels and few panels, that fewer tiles are transformed more than once.
     blocks = -(-sizes["c"] // NEAR)
-    channels = winograd.even(blocks, max(1, _BLOCK // width // NEAR)) * NEAR
+    channels = even(blocks, max(1, _BLOCK // width // NEAR)) * NEAR
     each = max(1, min(_BLOCK // (channels * width), -(-panels // threads)))
     form = Form(d, m, sizes["kernel1"], sizes["x_2"] == 1, sizes["g_2"] == 1, vector_bytes)
-    return Choice(form, dict(zip(CUTS, (*pieces, channels, winograd.even(panels, each)))))
+    return Choice(form, dict(zip(CUTS, (*pieces, channels, even(panels, each)))))
