@@ -471,7 +471,7 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     cuts = _cuts(sizes, shape.height, -(-sizes["o"] // width), threads)
     rows, columns, images, _ = cuts
     pieces = -(-sizes["out1"] // rows) * -(-sizes["out2"] // columns) * -(-sizes["n"] // images)
-    late = vectors > 0 and pieces * sizes["out0"] <= 2
+    late = vectors > 0 and pieces * sizes["out0"] <= (4 if flat else 2)
     crosswise = bool(changed)
     form = Form(d, x_unit, flat, strided, y_unit, vectors, late, crosswise, vector_bytes)
     return Choice(form, {**changed, **dict(zip(CUTS, cuts))})
