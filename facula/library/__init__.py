@@ -21,6 +21,8 @@ from facula.library import (  # noqa: F401  imported for their declarations
     special,
     statistics,
 )
-from facula.ops import OPS, PRIMITIVES, F, Op, Primitive, op
+from facula.ops import OPS, PRIMITIVES, F, Op, Primitive, op, operators
+
+operators.attach_to_values()
 
 __all__ = ["OPS", "PRIMITIVES", "F", "Op", "Primitive", "op"]

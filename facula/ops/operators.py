@@ -58,5 +58,5 @@ def _method(op):
 
 
 def attach_to_values() -> None:
-    """Called once all op files are imported."""
+    """Called once all op files are imported, and again by packages that declare more."""
     attach(Value)
