@@ -59,7 +59,9 @@ def explain(fn, *args, **kwargs) -> Explanation:
         # Whatever goes wrong is the answer to the question; the traceback tells the user's line.
         return Explanation(trace.program, reason=_reason(error), where=user_line(error))
     roll_back(trace.undo)
-    return _explained(entry, entry.everything(tensors_and_numbers(leaves)))
+    explanation = _explained(entry, entry.everything(tensors_and_numbers(leaves)))
+    explanation.captures = list(getattr(getattr(fn, "captured", None), "reasons", ()))
+    return explanation
 
 
 def _reason(error) -> str:
@@ -246,11 +248,12 @@ class Explanation:
         forward, backward: :class:`Stages`. Where gradients are wanted the forward also gives
             what the backward needs; otherwise ``backward`` is None.
         reason, where: why the function cannot be captured, and the line; else None.
+        captures: of what ``facula.compile`` made, why each of its captures was made so far.
     """
 
     def __init__(self, program, forward=None, backward=None, reason=None, where=None):
         self.program, self.forward, self.backward = program, forward, backward
-        self.reason, self.where = reason, where
+        self.reason, self.where, self.captures = reason, where, []
 
     @property
     def optimized(self):
@@ -279,9 +282,10 @@ class Explanation:
             place = f"\nat {self.where}" if self.where else ""
             return (
                 f"not captured: {self.reason}{place}\n\nrecorded until then:\n{self.program}\n\n"
-                "facula.compile runs such a function op by op"
+                "facula.compile captures the modules of such a function each for itself"
             )
-        parts = [str(self.forward)]
+        parts = [f"capture {k}: {why}" for k, why in enumerate(self.captures, 1)]
+        parts.append(str(self.forward))
         if self.backward is not None:
             parts += ["== backward", str(self.backward)]
         return "\n\n".join(parts)

@@ -80,14 +80,24 @@ def _module(model, fullgraph):
 
 
 class Captured:
-    """A function and its captures."""
+    """A function and its captures.
+
+    Attributes:
+        count, reasons: how many captures there are, and why each was made.
+        given_up: why the function is no longer captured as a whole, or None.
+    """
 
     def __init__(self, fn, fullgraph, module=None):
         self.fn, self.fullgraph, self.module = fn, fullgraph, module
         self.surroundings: dict = {}
         self.plans: dict = {}
         self.entries: dict = {}
-        self.count, self.given_up, self.pieces = 0, None, None
+        self.reasons: list[str] = []
+        self.last = self.given_up = self.pieces = None
+
+    @property
+    def count(self) -> int:
+        return len(self.reasons)
 
     def __call__(self, *args, **kwargs):
         if capture.trace is not None:
@@ -160,6 +170,9 @@ class Captured:
         if entry is None:
             entry = self._captured(structure, leaves, around)
             key = (*key[:-1], around.number())
+            wide = _wide(key, leaves)
+            self.reasons.append(self._why(wide, around, tensors_and_numbers(leaves)))
+            self.last = entry, wide, around.found
             self.entries.setdefault(_wide(key, leaves), []).append(entry)
         plan = Plan(entry, leaves)
         if sum(map(len, self.plans.values())) >= MOST_PLANS:
@@ -175,12 +188,32 @@ class Captured:
                 return entry
         return None
 
+    def _why(self, wide, around, data) -> str:
+        """Why what was captured last did not do."""
+        if self.last is None:
+            return "the first call"
+        entry, before, found = self.last
+        if before[0] != wide[0]:
+            return "the arguments are nested in another way"
+        if before[1] != wide[1]:
+            k = next(k for k, (a, b) in enumerate(zip(before[1], wide[1])) if a != b)
+            return f"argument {k} is of another dtype, rank, requires_grad, size 1 or value"
+        if before[2] != wide[2]:
+            return f"gradients are {'' if wide[2] else 'not '}recorded"
+        path = around.changed_since(found)
+        if path is not None:
+            return f"{path} is not what it was"
+        if not entry.holds():
+            return "a gradient is there that was not, or the reverse"
+        if not entry.fits(data):
+            return "the sizes, or the dtype or requires_grad of a captured tensor"
+        return "an optimizer's numbers choose another branch"
+
     def _captured(self, structure, leaves, around):
         if self.count >= MOST_CAPTURES:
             raise CaptureError(f"compile: more than {MOST_CAPTURES} captures of one function")
         if around.cursors:
             raise CaptureError(f"compile: the function may take items from {around.cursors[0]!r}")
-        self.count += 1
         around.look()
         before, undo, streams = around.found, around.undoing(), _streams()
         try:

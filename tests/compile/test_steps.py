@@ -381,3 +381,19 @@ def test_elements_of_captured_tensors_are_not_read_at_the_trace():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert [captured(facula.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_why_a_function_was_captured_again_is_told():
+    factor = 2.0
+
+    def fn(x):
+        return x * factor
+
+    captured = facula.compile(fn, fullgraph=True)
+    captured(facula.ones(3))
+    factor = 3.0
+    captured(facula.ones(3))
+    captured(facula.ones(3, 3))
+    captured(facula.ones(5, 4))
+    first, second, third = facula.explain(captured, facula.ones(3)).captures
+    assert first == "the first call" and "factor" in second and "argument 0" in third
