@@ -77,7 +77,10 @@ def begin(text: str, names: Sequence[str], submit: Callable) -> Callable[[], dic
     key = cache.key(text, host.target(), 0)
     if _loaded.get(key) or cache.get(key) is not None:
         return lambda: load(text, names)
-    compiling = submit(compile_object, text)
+    try:
+        compiling = submit(compile_object, text)
+    except RuntimeError:  # The interpreter is ending, and starts no thread any more.
+        return lambda: load(text, names)
 
     def finish():
         built = compiling.result()
