@@ -24,7 +24,12 @@ from facula.nn.composed import (  # noqa: F401  shown here
     multilabel_soft_margin_loss,
     unfold,
 )
-from facula.nn.interpolation import interpolate  # noqa: F401  shown here
+from facula.nn.interpolation import (  # noqa: F401  shown here
+    interpolate,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from facula.ops.promote import broadcast_shapes
 from facula.ops.registry import OPS
 from facula.tensor.functions import function_of, names_in

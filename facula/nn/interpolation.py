@@ -4,7 +4,7 @@ import math
 
 from facula.tensor import arange, cat, float64
 
-__all__ = ["interpolate"]
+__all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
 _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
@@ -143,3 +143,18 @@ def _area(input, sizes):
         ]
         input = cat(means, dim=dim)
     return input
+
+
+def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+    """The former name of :func:`interpolate`."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input, size=None, scale_factor=None):
+    """:func:`interpolate` by the nearest element."""
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input, size=None, scale_factor=None):
+    """:func:`interpolate` of images, linearly, with the corners in their places."""
+    return interpolate(input, size, scale_factor, "bilinear", align_corners=True)

@@ -58,6 +58,13 @@ def test_interpolate(shape, options, mode):
     assert_same(interpolation.interpolate, F.interpolate, (scores(*shape),), mode=mode, **options)
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("name", ["upsample", "upsample_nearest", "upsample_bilinear"])
+def test_former_names_of_interpolate(name):
+    ours, theirs = getattr(interpolation, name), getattr(F, name)
+    assert_same(ours, theirs, (scores(2, 3, 4, 5),), scale_factor=2)
+
+
 def test_interpolate_errors():
     x = to_facula(torch.ones(1, 1, 4, 4))
     with pytest.raises(ValueError, match="only one of size or scale_factor"):
