@@ -9,8 +9,9 @@ a change was counted (``base.changes``), or a variable or container holds anothe
 
 from __future__ import annotations
 
+import dis
 import types
-from functools import partial
+from functools import lru_cache, partial
 from operator import is_
 
 from facula.base.changes import count
@@ -220,13 +221,21 @@ class Surroundings:
             self._walk(f"{path}.__call__", call)
 
 
+@lru_cache(4096)
 def _names(code):
-    """The names of a function's globals, those of functions defined inside of it included."""
-    names = dict.fromkeys(code.co_names)
+    """The names of a function's globals, those of functions defined inside of it included.
+
+    ``co_names`` would not do: it has the names of attributes as well, and a global that happens to
+    be called like one of them is not read.
+    """
+    names = {i.argval: None for i in dis.get_instructions(code) if i.opname in _GLOBALS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names.update(dict.fromkeys(_names(constant)))
     return names
+
+
+_GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "STORE_NAME", "DELETE_GLOBAL"}
 
 
 def _content(cell):

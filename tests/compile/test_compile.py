@@ -216,3 +216,21 @@ def test_an_error_of_the_users_is_the_users():
         captured(facula.ones(2, 3), facula.ones(4, 5))
     same(captured(facula.ones(2, 3), facula.ones(3, 2)), facula.full((2, 2), 3.0))
     assert captured.captured.given_up is None
+
+
+shared_name = 0
+
+
+def test_a_global_called_like_an_attribute_is_no_assumption(monkeypatch):
+    class Holder:
+        shared_name = 3.0
+
+    def fn(x, h):
+        return x * h.shared_name
+
+    holder = Holder()
+    f = facula.compile(lambda x: fn(x, holder))
+    for k in range(3):
+        monkeypatch.setitem(globals(), "shared_name", k)
+        assert f(facula.ones(2)).tolist() == [3.0, 3.0]
+    assert f.captured.count == 1
