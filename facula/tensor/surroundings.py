@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dis
 import types
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from operator import is_
 
 from facula.base.changes import count
@@ -133,9 +133,10 @@ class Surroundings:
                     self._walk(f"{path}.{k}", x)
                     if isinstance(x, Tensor):
                         self.found[f"{path}.{k}"] = (id(x), x._meta.requires_grad)
-            elif name.endswith("_hooks") and isinstance(v, dict):
-                if v:
-                    self._walk(f"{path}.{name}", v)
+            elif name != "training" and name in _fields(type(module)):
+                # Hooks: to add and to remove them is counted.
+                for k, hook in enumerate(v.values() if isinstance(v, dict) else v):
+                    self._walk(f"{path}.{name}[{k}]", hook)
             else:
                 self._walk(f"{path}.{name}", v)
         forward = type(module).forward
@@ -219,6 +220,13 @@ class Surroundings:
         call = next((vars(t)["__call__"] for t in type(x).__mro__ if "__call__" in vars(t)), None)
         if type(call) is types.FunctionType:
             self._walk(f"{path}.__call__", call)
+
+
+@cache
+def _fields(kind) -> frozenset:
+    """The names of what every module has, of the base of all of them."""
+    base = next((c for c in kind.__mro__ if c.__module__ == "facula.nn.modules.module"), None)
+    return frozenset() if base is None else frozenset(vars(base()))
 
 
 @lru_cache(4096)

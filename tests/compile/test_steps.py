@@ -397,3 +397,20 @@ def test_why_a_function_was_captured_again_is_told():
     captured(facula.ones(5, 4))
     first, second, third = facula.explain(captured, facula.ones(3)).captures
     assert first == "the first call" and "factor" in second and "argument 0" in third
+
+
+def test_hooks_of_modules_are_seen():
+    model, seen = nn.Linear(3, 3), []
+    captured = facula.compile(lambda x: model(x))
+    x = facula.randn(2, 3)
+    captured(x)
+    handle = model.register_forward_hook(lambda module, args, output: output * 2)
+    assert facula.equal(captured(x), model(x))
+    handle.remove()
+    assert facula.equal(captured(x), model(x))
+    model.register_forward_hook(lambda module, args, output: seen.append(output))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for count in (1, 2, 3):
+            y = captured(x)
+            assert len(seen) == count and facula.equal(seen[-1], y)
