@@ -46,7 +46,7 @@ CHANNELS = 128
 #: Tiles of a piece, about: transformed, those of 128 channels fill half of a second-level cache.
 MOST = 64
 #: Fewer channels, of input or of output, do not pay for the transformations.
-_LEAST = 16
+LEAST = 16
 
 
 class Form(NamedTuple):
@@ -434,7 +434,7 @@ def suits(d: dtype, sizes: dict) -> bool:
         return False
     square = sizes["kernel0"] == 1 and sizes["kernel1"] == sizes["kernel2"] in (2, 3)
     flat = square and sizes["in0"] == sizes["out0"] == 1 and sizes["padding0"] == 0
-    big = min(sizes["c"], sizes["o"]) >= _LEAST and min(sizes["out1"], sizes["out2"]) >= 3
+    big = min(sizes["c"], sizes["o"]) >= LEAST and min(sizes["out1"], sizes["out2"]) >= 3
     return flat and big and d.kind == "f" and d is not float64
 
 

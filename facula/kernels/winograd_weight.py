@@ -24,7 +24,7 @@ from facula.kernels.toom import from_points, in_two, to_points, toom
 from facula.kernels.windows import even, piece_of
 from facula.kernels.winograd import NEAR, Side, Tiled
 
-#: Tile rows, tile columns and images of a piece; input channels (a multiple of NEAR) and panels of
+#: Tile rows, tile columns and images of a piece; input channels and panels of
 #: output channels of a block.
 CUTS = ("row_cut", "column_cut", "image_cut", "channel_cut", "panel_cut")
 #: Sums of a block at a point: those at all points stay in the second-level cache.
@@ -164,8 +164,12 @@ class _WeightGradient(Tiled):
 
 
 def suits(d: dtype, sizes: dict) -> bool:
-    """Whether a gradient of these sizes (numbers, by the names of ``SIZES``) is computed so."""
-    return winograd.suits(d, sizes) and sizes["n"] * sizes["out1"] * sizes["out2"] >= _LEAST
+    """Whether a gradient of these sizes (numbers, by the names of ``SIZES``) is computed so.
+
+    With few channels there would be too few blocks of them for the threads.
+    """
+    big = sizes["c"] * sizes["o"] >= 2048 and sizes["n"] * sizes["out1"] * sizes["out2"] >= _LEAST
+    return big and winograd.suits(d, sizes)
 
 
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
@@ -173,9 +177,11 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     m, width = winograd.tile_of(sizes), tiles.shape_for(vector_bytes, tiles.accumulator(d)).width
     pieces = piece_of(sizes, m, winograd.MOST)
     panels = -(-sizes["o"] // width)
-    # All input channels and few panels, that fewer tiles are transformed more than once.
-    blocks = -(-sizes["c"] // NEAR)
-    channels = even(blocks, max(1, _BLOCK // width // NEAR)) * NEAR
+    # All input channels and few panels, that fewer tiles are transformed more than once; but
+    # something to do for every thread.
+    channels = even(sizes["c"], max(NEAR, _BLOCK // width))
     each = max(1, min(_BLOCK // (channels * width), -(-panels // threads)))
+    blocks = sizes["groups"] * -(-panels // each) * -(-sizes["c"] // channels)
+    channels = max(winograd.LEAST, even(channels, -(-channels * blocks // threads)))
     form = Form(d, m, sizes["kernel1"], sizes["x_2"] == 1, sizes["g_2"] == 1, vector_bytes)
     return Choice(form, dict(zip(CUTS, (*pieces, channels, even(panels, each)))))

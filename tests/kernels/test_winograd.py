@@ -153,9 +153,9 @@ def test_bits_of_weights_depend_on_no_thread_no_width_and_no_cut():
     x, w, how = inputs(rng, case(5, 150, 70, 13, 6), D.float32)
     *_, g = oracle(x, w, lambda s: rng.standard_normal(s).astype(np.float32), **how)
     before, found = threads.get_num_threads(), set()
-    cuts = (), {"channel_cut": 64, "panel_cut": 1}
+    cuts = (), {"channel_cut": 64, "panel_cut": 1}, {"channel_cut": 21, "panel_cut": 2}
     try:
-        for count, width, cut in itertools.product((1, 3), WIDTHS, cuts):
+        for count, width, cut in itertools.product((1, 4), WIDTHS, cuts):
             threads.set_num_threads(count)
             out = empty(w.shape, D.float32)
             found.add(run_weight(D.float32, x, copy(g), out, width, count, cut, **how).tobytes())
