@@ -18,9 +18,9 @@ What an element is: the product's sum is, within each 512 k, a chain of fused mu
 order of k from zero, the blocks' sums added in order, as in ``kernels.matmul``; no row depends on
 another. Sizes are parameters. Sequences of several lengths (``packed``) lie step after step, the
 longest first: step t has the first ``sizes[t]`` rows, which are clamped to what there is and
-checked. Limit: FLOP/s of the products (two threads of AVX-512, an LSTM of 128 units and 32 rows: 245
-of 400 GFLOP/s with the cell's arithmetic, whose five divisions are most of the rest); for few rows
-the second-level cache's bytes/s, each weight being read once a step.
+checked. Limit: FLOP/s of the products (two threads of AVX-512, an LSTM of 128 units and 32 rows:
+245 of 400 GFLOP/s with the cell's arithmetic, whose five divisions are most of the rest); for few
+rows the second-level cache's bytes/s, each weight being read once a step.
 """
 
 from __future__ import annotations
