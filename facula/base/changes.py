@@ -6,6 +6,8 @@ a capture may have read counts it here; only then does the capture look.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 
 class _Count:
     __slots__ = ("changes",)
@@ -28,9 +30,15 @@ def _counted(name):
 
 
 class Watched(dict):
-    """A dict whose changes are counted, but for those made by ``dict``'s own methods."""
+    """A dict whose changes are counted, but for those made by ``dict``'s own methods.
+
+    Pickles have an ordinary one: the owner watches it again when it takes over its state.
+    """
 
     for _name in ("__setitem__", "__delitem__", "clear", "pop", "popitem", "setdefault", "update",
                   "__ior__"):  # fmt: skip
         locals()[_name] = _counted(_name)
     del _name
+
+    def __reduce__(self):
+        return OrderedDict, (), None, None, iter(self.items())

@@ -138,10 +138,13 @@ class Optimizer:
         self._optimizer_load_state_dict_post_hooks = OrderedDict()
 
     def __getstate__(self):
-        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+        state = {param: dict(entries) for param, entries in self.state.items()}
+        return {"defaults": self.defaults, "state": state, "param_groups": self.param_groups}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        watched = {param: Watched(entries) for param, entries in self.state.items()}
+        self.state = defaultdict(Watched, watched)
         count.changes += 1
         if "_optimizer_step_pre_hooks" not in self.__dict__:
             self._init_hooks()

@@ -222,6 +222,11 @@ class Module(HookMethods, StateMethods):
         Module.__init__(fresh)
         self.__dict__.update({k: v for k, v in fresh.__dict__.items() if k not in state})
         self.__dict__.update(state)
+        for registry in _REGISTRIES:
+            entries = self.__dict__[registry]
+            if not isinstance(entries, Watched):
+                self.__dict__[registry] = Watched(entries)
+        count.changes += 1
 
     # Walking the tree
 
