@@ -168,3 +168,15 @@ def by_height(k: L.Builder, left, heights, run):
         run(height)
     with k.else_():
         by_height(k, left, taller, run)
+
+
+def add_to(k, acc, sums: L.Buffer, to, later):
+    """A tile's rows go to ``sums[to]``, one after the other; ``later``: added to what is there."""
+    height, width = acc.shape
+    with k.if_(later):
+        for i in range(height):
+            with k.vector(0, width) as lane:
+                k.assign(acc, i, lane, sums[to + i * width + lane] + acc[i, lane])
+    for i in range(height):
+        with k.vector(0, width) as lane:
+            k.store(sums, to + i * width + lane, acc[i, lane])

@@ -358,13 +358,7 @@ class _Winograd(Tiled):
                 lambda i, kk: self.data[base + i * NEAR + kk],
                 lambda kk, lane: self.taps[panel + kk * width + lane],
             )  # fmt: skip
-        with k.if_(k0.ne(0)):
-            for i in range(height):
-                with k.vector(0, width) as lane:
-                    k.assign(acc, i, lane, self.sums[to + i * width + lane] + acc[i, lane])
-        for i in range(height):
-            with k.vector(0, width) as lane:
-                k.store(self.sums, to + i * width + lane, acc[i, lane])
+        tiles.add_to(k, acc, self.sums, to, k0.ne(0))
 
     # Back
 

@@ -127,13 +127,7 @@ class _WeightGradient(Tiled):
             lambda kk, lane: self.output.data[g + kk * NEAR + lane],
         )  # fmt: skip
         to = k.let(point * self.sums_step + o * self.rows + (near + c) * width, "to")
-        with k.if_(number.ne(0)):
-            for i in range(height):
-                with k.vector(0, width) as lane:
-                    k.assign(acc, i, lane, self.sums[to + i * width + lane] + acc[i, lane])
-        for i in range(height):
-            with k.vector(0, width) as lane:
-                k.store(self.sums, to + i * width + lane, acc[i, lane])
+        tiles.add_to(k, acc, self.sums, to, number.ne(0))
 
     def _transform_back(self, group, c0, c1, o0, o1):
         """The sums of a block to the weights' gradients."""

@@ -189,11 +189,6 @@ def exact_product(a, b):
     return p, L.fma(a, b, -p)
 
 
-def pair_sum(a, b):
-    high, low = exact_sum(a[0], b[0])
-    return fast_sum(high, low + (a[1] + b[1]))
-
-
 def pair_product(a, b):
     high, low = exact_product(a[0], b[0])
     return fast_sum(high, L.fma(a[0], b[1], L.fma(a[1], b[0], low)))
