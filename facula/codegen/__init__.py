@@ -4,19 +4,22 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
-from facula import ir
 from facula.codegen.emit import emit
 from facula.codegen.target import Target
 
 __all__ = ["Target", "emit", "fingerprint"]
 
 
-@lru_cache(1)
-def fingerprint() -> str | None:
-    """A hash of the source that decides on the text of a kernel; None if there are no files."""
+@lru_cache(None)
+def fingerprint(*layers: str) -> str | None:
+    """A hash of the source that decides on the text of a kernel; None if there are no files.
+
+    Args:
+        layers: further folders of the engine that decide on it, where its Loops are not known.
+    """
     digest = blake2b(digest_size=16)
-    folders = (Path(__file__).parent, Path(ir.__file__).parent)
-    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    engine = Path(__file__).parent.parent
+    files = [f for x in ("codegen", "ir", *layers) for f in sorted((engine / x).rglob("*.py"))]
     try:
         for path in files:
             digest.update(path.read_bytes())

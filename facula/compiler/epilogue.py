@@ -97,6 +97,7 @@ class Epilogue:
     Attributes:
         target: the place of what the product's kernel stores itself, as matrices.
         reads, writes: places of what else is read and written.
+        written: what it does, as Loops of an index and a sum; for a kernel's key.
     """
 
     def __init__(self, product, fusion, places, numbers):
@@ -123,8 +124,10 @@ class Epilogue:
     def _try(self):
         """Write it once to no end: which parameters does it have, what are they bound to?"""
         k = L.Builder("none")
-        finish, index = self(k), L.Var("index", L.int64)
-        finish(L.Const(0, self.c.dtype), index, index, index)
+        finish, index = self(k), [L.Var(name, L.int64) for name in ("batch", "m", "n")]
+        with k.block() as body:
+            value = finish(L.Var("sum", self.c.dtype), *index)
+        self.written = k.params, body, value
         self.bindings = self.scope.bindings
         names = {p.name: p.access for p in k.params if isinstance(p, L.Buffer)}
         memory = {name: b[1:3] for name, b in self.bindings.items() if b[0] == "memory"}

@@ -11,6 +11,7 @@ from facula.compiler.simplify import same_shape
 from facula.compiler.views import Place, is_one, resolve
 from facula.ir import dims
 from facula.ir import loops as L
+from facula.ir.deferred import deferred, deferring
 from facula.kernels import (
     attention,
     attention_gradient,
@@ -85,7 +86,7 @@ def lower(node, places, temp):
 
 # Matrix products --------------------------------------------------------------------------------
 
-_matmul_kernel = functools.lru_cache(maxsize=None)(matmul.build)
+_matmul_kernel = deferring(matmul.build)
 
 
 def _matmul(node, operands, results, temp):
@@ -98,7 +99,9 @@ def product(node, places, epilogue, name):
 
     @functools.cache
     def kernel_of(form):
-        return matmul.build(form, epilogue, epilogue.target.dtype, name)
+        out = epilogue.target.dtype
+        made_from = form, epilogue.written, out, name
+        return deferred(matmul.build, form, epilogue, out, name, made_from=made_from)
 
     call = _product(node, operands, epilogue.target, kernel_of)
     call.bindings.update(epilogue.bindings)
@@ -140,7 +143,7 @@ _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 @functools.cache
 def _conv_kernel(module, form):
-    return module.build(form)
+    return deferred(module.build, form)
 
 
 def _modules(direct, fast):
@@ -194,8 +197,8 @@ def _conv_weight(node, operands, results, temp):
 
 # Attention --------------------------------------------------------------------------------------
 
-_attention_kernel = functools.lru_cache(maxsize=None)(attention.build)
-_attention_gradient_kernel = functools.lru_cache(maxsize=None)(attention_gradient.build)
+_attention_kernel = deferring(attention.build)
+_attention_gradient_kernel = deferring(attention_gradient.build)
 
 
 def _attention_of(kernel_of, names, outputs, **choice):
@@ -253,7 +256,7 @@ def _attention_of(kernel_of, names, outputs, **choice):
 
 # Pooling ----------------------------------------------------------------------------------------
 
-_pool_kernel = functools.lru_cache(maxsize=None)(pool.max_gradient)
+_pool_kernel = deferring(pool.max_gradient)
 
 
 def _max_pool_gradient(node, operands, results, temp):
@@ -279,7 +282,7 @@ def _max_pool_gradient(node, operands, results, temp):
 
 # Scans ------------------------------------------------------------------------------------------
 
-_scan_kernel = functools.lru_cache(maxsize=None)(scan.build)
+_scan_kernel = deferring(scan.build)
 
 
 def _along(node, operands, results, temp, names, kernel_of, **more):
@@ -309,7 +312,7 @@ def _scan(node, operands, results, temp):
     return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
 
-_sort_kernel = functools.lru_cache(maxsize=None)(sort.build)
+_sort_kernel = deferring(sort.build)
 
 
 def _sort(node, operands, results, temp):
@@ -320,7 +323,7 @@ def _sort(node, operands, results, temp):
     return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
 
-_topk_kernel = functools.lru_cache(maxsize=None)(sort.topk)
+_topk_kernel = deferring(sort.topk)
 
 
 def _topk(node, operands, results, temp):
@@ -333,8 +336,10 @@ def _topk(node, operands, results, temp):
 
 # Recurrences ------------------------------------------------------------------------------------
 
-_rnn_forward = functools.lru_cache(maxsize=None)(rnn.forward)
-_rnn_backward = functools.lru_cache(maxsize=None)(rnn.backward)
+
+@functools.cache
+def _rnn_kernel(build, form, cell):
+    return deferred(build, form, cell, made_from=(form, cell.name))
 
 
 def _solid(values, places, temp):
@@ -391,7 +396,7 @@ def _recurrence(node, operands, results, temp):
     geometry = node.outputs[0], node.inputs[1].shape[1], node.inputs[3].shape[0]
 
     def build(form, cell):
-        return _rnn_forward(form._replace(keeps=keeps), cell)
+        return _rnn_kernel(rnn.forward, form._replace(keeps=keeps), cell)
 
     return _along_time(node, names, operands, results, temp, build, geometry, True)
 
@@ -402,7 +407,8 @@ def _recurrence_gradient(node, operands, results, temp):
     names = ["gy", *(f"g{i}" for i in states), "kept", *(f"o{i}" for i in states), "w"]
     names += ["dp", *(f"d{i}" for i in states), "du"]
     geometry = gy, gy.shape[-1], g.shape[0]
-    return _along_time(node, names, operands, results, temp, _rnn_backward, geometry, False)
+    build = functools.partial(_rnn_kernel, rnn.backward)
+    return _along_time(node, names, operands, results, temp, build, geometry, False)
 
 
 # Joining ----------------------------------------------------------------------------------------
@@ -419,9 +425,9 @@ def _cat(node, operands, results, temp):
 
 # Scattered writes --------------------------------------------------------------------------------
 
-_scatter_kernel = functools.lru_cache(maxsize=None)(scatter.scatter)
-_index_add_kernel = functools.lru_cache(maxsize=None)(scatter.index_add)
-_index_put_kernel = functools.lru_cache(maxsize=None)(scatter.index_put)
+_scatter_kernel = deferring(scatter.scatter)
+_index_add_kernel = deferring(scatter.index_add)
+_index_put_kernel = deferring(scatter.index_put)
 
 
 def _sizes(**named):

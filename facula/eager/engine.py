@@ -22,6 +22,7 @@ from facula.compiler.pipeline import compile_program
 from facula.eager.words import Call, aligned, picker
 from facula.ir import dims
 from facula.ir import loops as L
+from facula.ir.deferred import Deferred
 from facula.ir.formulas import Formulas
 from facula.ir.program import Program
 from facula.runtime import cache, host, jit, launch, threads
@@ -32,6 +33,9 @@ RELEASE_BYTES = 1 << 18
 #: Bytes between what two threads write to: the processor fetches ahead what follows what a thread
 #: reads and writes, within a page, and would take it from the other thread's cache.
 APART = 4096
+
+#: The layers that write the Loops of a deferred kernel.
+_WRITERS = ("base", "ops", "derivatives", "kernels", "compiler")
 
 _lock = threading.Lock()
 _addresses: dict[str, int] = {}
@@ -57,12 +61,12 @@ def kernel_text(kernel: L.Kernel) -> tuple[str, str]:
     The text is kept in the disk cache, since to emit it again costs as much as all else that a
     new process does before its first result.
     """
-    return _named(kernel, None if config.VERIFY else _text_key(kernel))
+    return _named(kernel, _text_key(kernel))
 
 
 def _named(kernel, key):
-    kept = key and cache.get(key)
-    text = zlib.decompress(kept).decode() if kept else _emitted(kernel, key)
+    recalled = isinstance(kernel, Deferred) and kernel.text
+    text = recalled or (_recalled(key) or [None])[-1] or _emitted(kernel, key)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     name = f"{kernel.name}_{digest}"
     return name, text.replace("KERNEL", name)
@@ -70,20 +74,40 @@ def _named(kernel, key):
 
 def _text_key(kernel):
     """The name of a kernel's text in the disk cache: a hash of all that it is made from."""
-    source = codegen.fingerprint()
-    if source is None:
+    if isinstance(kernel, Deferred):
+        made_from, source = kernel.made_from, codegen.fingerprint(*_WRITERS)
+    else:
+        made_from = pickle.dumps((kernel.params, kernel.body), 5)
+        source = codegen.fingerprint()
+    if source is None or config.VERIFY:
         return None
-    loops = hashlib.blake2b(pickle.dumps((kernel.params, kernel.body), 5)).hexdigest()
-    seen = target()
-    text = f"{seen.vector_bytes} {seen.arch} {source} {loops}"
+    seen, made_from = target(), hashlib.blake2b(made_from).hexdigest()
+    text = f"{seen.vector_bytes} {seen.arch} {source} {made_from}"
     return cache.key(text, host.target(), "text")
 
 
 def _emitted(kernel, key):
     text = codegen.emit(L.Kernel("KERNEL", kernel.params, kernel.body), target())
     if key is not None:
-        cache.put(key, zlib.compress(text.encode(), 1))
+        entry = pickle.dumps((kernel.name, kernel.params, text), 5)
+        cache.put(key, zlib.compress(entry, 1))
     return text
+
+
+def _recalled(key):
+    """(name, params, text) of a kernel whose text is kept, or None."""
+    kept = key and cache.get(key)
+    return pickle.loads(zlib.decompress(kept)) if kept else None
+
+
+def _recall(kernel: Deferred) -> bool:
+    known = _recalled(_text_key(kernel))
+    if known:
+        kernel.name, kernel.params, kernel.text = known
+    return bool(known)
+
+
+Deferred.recall = staticmethod(_recall)
 
 
 def address_of(kernel: L.Kernel) -> int:
@@ -106,7 +130,7 @@ def addresses_of(kernels: list) -> list[int]:
 def _load(kernel, pool, loads) -> str:
     """The name of a kernel that is loaded or, from now on, being loaded."""
     global compiled_kernels
-    key = None if config.VERIFY else _text_key(kernel)
+    key = _text_key(kernel)
     name = _names.get(key)
     if name is None:
         name, text = _named(kernel, key)

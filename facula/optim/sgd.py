@@ -113,15 +113,15 @@ class SGD(Optimizer):
         if group["momentum"] == 0:
             self._apply(group, [(param, param.grad) for param in params], {})
             return
-        fresh, moving = [], []
-        for param in params:
-            state = self.state[param]
-            rows = moving
-            if state.get("momentum_buffer") is None:
-                with outside():
-                    state["momentum_buffer"] = zeros_like(param)
-                rows = fresh
-            rows.append((param, param.grad, state["momentum_buffer"]))
+        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
+        if fresh:
+            with outside():
+                for param in fresh:
+                    self.state[param]["momentum_buffer"] = zeros_like(param)
+        new = set(map(id, fresh))
+        rows = [(p, p.grad, self.state[p]["momentum_buffer"]) for p in params]
+        fresh = [row for row in rows if id(row[0]) in new]
+        moving = [row for row in rows if id(row[0]) not in new]
         self._apply(group, fresh, {"begun": False})
         self._apply(group, moving, {})
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from facula.runtime.host import Target
 
 #: Part of every key: raise it when the meaning of an entry changes.
-FORMAT = 2
+FORMAT = 3
 SUFFIX = ".o"
 _MAGIC = b"facula-object-1\n"
 _DIGEST = 16
