@@ -154,6 +154,8 @@ class Trace:
             dispatch.data_argument(a) if i in site.slots else dispatch.plain_argument(a)
             for i, a in enumerate(args)
         ]
+        for i in site.slots:
+            site.check(i, args[i])
         differentiable: list = []
         values = [
             self._enter(a, differentiable) if i in site.slots else a for i, a in enumerate(args)

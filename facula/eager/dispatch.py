@@ -20,6 +20,7 @@ from facula.eager.recipes import Recipe, drawing, kinds_of
 from facula.eager.tensor import TENSORS, Tensor
 from facula.eager.tracing import NUMBERS, Routine, symbols_of, trace
 from facula.ir import program as P
+from facula.ir.dims import Dim
 from facula.ir.program import Value
 from facula.ops.registry import Primitive
 from facula.runtime import random
@@ -224,12 +225,10 @@ class Site:
     Attributes:
         parameters: of the op's function, without seed and offset of random ops.
         slots: indices of the parameters that take tensors or changing numbers.
-        strict: the first argument has to be a tensor.
+        strict: so many of the first arguments have to be tensors.
     """
 
-    def __init__(
-        self, name, fn, parameters, dynamic, into="", view=False, random=False, strict=False
-    ):
+    def __init__(self, name, fn, parameters, dynamic, into="", view=False, random=False, strict=0):
         self.name, self.fn, self.into, self.view, self.random = name, fn, into, view, random
         self.parameters, self.strict = list(parameters), strict
         self.slots = [i for i, p in enumerate(self.parameters) if p.name in dynamic]
@@ -284,16 +283,6 @@ class Site:
         self.rows.setdefault(key_a, {})[key_b] = plan
         return plan(*args)
 
-    def check_first(self, a):
-        """Refuse a number where only a tensor makes sense."""
-        if self.strict and type(a) in NUMBERS:
-            fail(
-                ArgumentTypeError,
-                self.name,
-                f"argument {self.parameters[0].name!r} (position 1) must be Tensor, not "
-                f"{type(a).__name__}",
-            )
-
     # Making plans
 
     def sort(self, args) -> Structure:
@@ -302,7 +291,7 @@ class Site:
         names = {i: f"s{k}" for k, i in enumerate(self.slots)}
         for i, a in enumerate(args):
             if i in names:
-                self._check(i, a)
+                self.check(i, a)
                 default = self.parameters[i].default
                 s.skeleton.append(self._sorted(s, a, names[i], default))
             else:
@@ -311,7 +300,7 @@ class Site:
         s.counted = len(s.data)
         return s
 
-    def _check(self, i, a):
+    def check(self, i, a):
         """Refuse what is neither a tensor nor a number for parameter ``i``, or no list of them."""
         p = self.parameters[i]
         note = str(p.annotation)
@@ -324,8 +313,9 @@ class Site:
             )
         else:
             expected = "Tensor" if "Value" in note else "Number"
-            needed = self.into == "self" and i == 0
-            fits = isinstance(a, Tensor) or (type(a) in NUMBERS and not needed)
+            needed = i < self.strict or self.into == "self" and i == 0
+            number = type(a) in NUMBERS or isinstance(a, Dim)
+            fits = isinstance(a, (Tensor, Value)) or number and not needed
         if not fits:
             fail(
                 ArgumentTypeError,
@@ -384,7 +374,6 @@ class Site:
         args = [
             data_argument(a) if i in self.slots else plain_argument(a) for i, a in enumerate(args)
         ]
-        self.check_first(args[0])
         general = len(recipes) < MOST_RECIPES
         recipe = self.recipe(args, metas, ints if general else None)
         if recipe.routine is None:

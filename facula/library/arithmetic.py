@@ -88,7 +88,7 @@ def lerp(input: Value, end: Value, weight: Value):
     return F.where(near, input + w * difference, end - difference * (1 - w))
 
 
-@op(out=True)
+@op(numbers=False, out=True)
 def logaddexp(input: Value, other: Value):
     """``log(exp(input) + exp(other))`` without overflow."""
     a, b = together(input, other, floating=True, name="logaddexp")
@@ -97,7 +97,7 @@ def logaddexp(input: Value, other: Value):
     return F.where(same_infinity, a, high + F.log1p(F.exp(low - high)))
 
 
-@op(inplace=True, out=True)
+@op(numbers=False, inplace=True, out=True)
 def hypot(input: Value, other: Value):
     """``sqrt(input**2 + other**2)``."""
     a, b = together(input, other, floating=True, name="hypot")
@@ -146,7 +146,7 @@ def nan_to_num(input: Value, nan=None, posinf=None, neginf=None):
     return F.where(F.eq(input, float("-inf")), -high if neginf is None else neginf, y)
 
 
-@op(inplace=True, out=True)
+@op(numbers=False, inplace=True, out=True)
 def heaviside(input: Value, values: Value):
     """0 below zero, 1 above it, ``values`` at it."""
     a, b = together(input, values, name="heaviside")
@@ -165,7 +165,7 @@ def rad2deg(input: Value):
     return input * 57.29577951308232
 
 
-@op()
+@op(numbers=False)
 def isclose(input: Value, other: Value, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Bool: ``|input - other| <= atol + rtol * |other|``, and equal infinities."""
     if rtol < 0 or atol < 0:

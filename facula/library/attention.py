@@ -117,7 +117,7 @@ def embedding_rows(input: Value, weight: Value, padding_idx=-1):
 # Small linear algebra ----------------------------------------------------------------------------
 
 
-@op(out=True, samples=lambda make: [((make(3), make(4)), {})])
+@op(out="apart", samples=lambda make: [((make(3), make(4)), {})])
 def outer(input: Value, vec2: Value):
     """The outer product of two vectors."""
     if input.ndim != 1 or vec2.ndim != 1:
@@ -125,7 +125,7 @@ def outer(input: Value, vec2: Value):
     return F.unsqueeze(input, 1) * F.unsqueeze(vec2, 0)
 
 
-@op(out=True, samples=lambda make: [((make(5), make(5)), {})])
+@op(out="exact", samples=lambda make: [((make(5), make(5)), {})])
 def dot(input: Value, tensor: Value):
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -137,7 +137,7 @@ def dot(input: Value, tensor: Value):
     return F.matmul(input, tensor)
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), make(5)), {})])
+@op(out="exact", samples=lambda make: [((make(4, 5), make(5)), {})])
 def mv(input: Value, vec: Value):
     """Matrix times vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -145,7 +145,7 @@ def mv(input: Value, vec: Value):
     return F.matmul(input, vec)
 
 
-@op(inplace=True, out=True, samples=lambda make: [((make(4, 3), make(4, 5), make(5, 3)), {})])
+@op(inplace=True, out="exact", samples=lambda make: [((make(4, 3), make(4, 5), make(5, 3)), {})])
 def addmm(input: Value, mat1: Value, mat2: Value, *, beta=1, alpha=1):
     """``beta * input + alpha * (mat1 @ mat2)``."""
     return _added(input, F.mm(mat1, mat2), beta, alpha)
@@ -153,7 +153,7 @@ def addmm(input: Value, mat1: Value, mat2: Value, *, beta=1, alpha=1):
 
 @op(
     inplace=True,
-    out=True,
+    out="exact",
     samples=lambda make: [((make(2, 4, 3), make(2, 4, 5), make(2, 5, 3)), {})],
 )
 def baddbmm(input: Value, batch1: Value, batch2: Value, *, beta=1, alpha=1):
@@ -161,7 +161,7 @@ def baddbmm(input: Value, batch1: Value, batch2: Value, *, beta=1, alpha=1):
     return _added(input, F.bmm(batch1, batch2), beta, alpha)
 
 
-@op(inplace=True, out=True, samples=lambda make: [((make(4), make(4, 5), make(5)), {})])
+@op(inplace=True, out="exact", samples=lambda make: [((make(4), make(4, 5), make(5)), {})])
 def addmv(input: Value, mat: Value, vec: Value, *, beta=1, alpha=1):
     """``beta * input + alpha * (mat @ vec)``."""
     return _added(input, F.mv(mat, vec), beta, alpha)

@@ -29,6 +29,9 @@ def _check(name, input, weight, bias, rank, groups, channels_at):
             f"Input type ({input.dtype.name}) and weight type "
             f"({weight.dtype.name}) should be the same",
         )
+    if bias is not None and bias.dtype is not input.dtype:
+        fail(DtypeError, name, f"Input type ({input.dtype.name}) and bias type "
+             f"({bias.dtype.name}) should be the same")  # fmt: skip
     if whole(name, "groups", groups) <= 0:
         fail(ShapeError, name, "non-positive groups is not supported")
     out = weight.shape[0] if channels_at == 1 else weight.shape[1] * groups

@@ -60,26 +60,26 @@ def _pair(make):
     return [(([make(3, 4), make(3, 4)],), {}), (([make(3), make(3)],), {})]
 
 
-@op(spaces=("torch",), out=True, samples=_pair)
+@op(spaces=("torch",), out="apart", samples=_pair)
 def hstack(tensors: Tensors):
     """Joined along the second dimension (vectors: the first)."""
     xs = [_at_least(x, 1) for x in tensors]
     return F.cat(xs, 0 if xs and xs[0].ndim == 1 else 1)
 
 
-@op(spaces=("torch",), out=True, aliases=("row_stack",), samples=_pair)
+@op(spaces=("torch",), out="apart", aliases=("row_stack",), samples=_pair)
 def vstack(tensors: Tensors):
     """Joined along the first dimension, vectors as rows."""
     return F.cat([_at_least(x, 2) for x in tensors], 0)
 
 
-@op(spaces=("torch",), out=True, samples=_pair)
+@op(spaces=("torch",), out="apart", samples=_pair)
 def dstack(tensors: Tensors):
     """Joined along the third dimension."""
     return F.cat([_at_least(x, 3) for x in tensors], 2)
 
 
-@op(spaces=("torch",), out=True, samples=_pair)
+@op(spaces=("torch",), out="apart", samples=_pair)
 def column_stack(tensors: Tensors):
     """Joined along the second dimension, vectors as columns."""
     return F.hstack(
@@ -294,7 +294,7 @@ def _int_pair(make):
     ]
 
 
-@op(inplace=True, out=True, samples=_int_pair)
+@op(numbers=False, inplace=True, out=True, samples=_int_pair)
 def gcd(input: Value, other: Value):
     """The greatest common divisor, at least 0: Euclid's algorithm, in as many steps as may be
     needed for 64 bits.
@@ -310,7 +310,7 @@ def gcd(input: Value, other: Value):
     return a
 
 
-@op(inplace=True, out=True, samples=_int_pair)
+@op(numbers=False, inplace=True, out=True, samples=_int_pair)
 def lcm(input: Value, other: Value):
     """The least common multiple, at least 0."""
     a, b = together(input, other, name="lcm")
@@ -321,6 +321,7 @@ def lcm(input: Value, other: Value):
 
 
 @op(
+    numbers=False,
     inplace=True,
     out=True,
     samples=lambda make: [((make(5), make(5, dtype=D.int64, low=-3, high=3)), {})],
@@ -330,7 +331,7 @@ def ldexp(input: Value, other: Value):
     return F.mul(input, F.pow(2.0, other))
 
 
-@op(out=True, samples=lambda make: [((make(5), make(5)), {})])
+@op(numbers=False, out=True, samples=lambda make: [((make(5), make(5)), {})])
 def logaddexp2(input: Value, other: Value):
     """``log2(2**input + 2**other)``, without overflow."""
     log2 = 0.6931471805599453
@@ -418,7 +419,7 @@ def _index_reduce_samples(make):
     return [((make(4, 3), 0, index, make(2, 3), "amax"), {})]
 
 
-@op(inplace=True, out=True, samples=_index_reduce_samples)
+@op(inplace=True, out="exact", samples=_index_reduce_samples)
 def index_reduce(input: Value, dim, index: Value, source: Value, reduce, *, include_self=True):
     """A copy of ``input`` with slices of ``source`` combined into the places ``index`` of ``dim``.
 

@@ -21,6 +21,9 @@ def _batch(name, input, rank):
             f"Expected {rank + 1}D or {rank + 2}D (batch mode) tensor for input, "
             f"but got input of size: {list(input.shape)}",
         )
+    if any(n == 0 for n in input.shape[input.ndim - rank - 1 :]):
+        fail(ShapeError, name, "Expected input's non-batch dimensions to have positive length, but "
+             f"got {list(input.shape)}", "only the batch may be empty")  # fmt: skip
 
 
 def _define_max_pool(rank):

@@ -71,7 +71,7 @@ def _index_sample(make, *shape, n):
     return make(*shape, dtype=D.int64, low=0, high=n)
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), _index_sample(make, 3, n=20)), {})])
+@op(out="exact apart", samples=lambda make: [((make(4, 5), _index_sample(make, 3, n=20)), {})])
 def take(input: Value, index: Value):
     """The elements of ``input``, seen as 1-D, at the positions ``index``."""
     if index.dtype is not D.int64:
@@ -101,7 +101,7 @@ def put(input: Value, index: Value, source: Value, accumulate=False):
     return F.reshape(y, input.shape)
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), _index_sample(make, 4, 2, n=5), 1), {})])
+@op(out="exact apart", samples=lambda make: [((make(4, 5), _index_sample(make, 4, 2, n=5), 1), {})])
 def take_along_dim(input: Value, indices: Value, dim=None):
     """As ``gather``, with sizes broadcast; without ``dim``, of ``input`` seen as 1-D."""
     if indices.dtype is not D.int64:
@@ -151,7 +151,7 @@ def index_fill(input: Value, dim, index: Value, value: Value):
 
 @op(
     inplace=True,
-    out=True,
+    out="exact",
     samples=lambda make: [((make(4, 5), 0, _index_sample(make, 1, n=4), make(1, 5)), {})],
 )
 def index_copy(input: Value, dim, index: Value, source: Value):
@@ -198,7 +198,7 @@ def _identity(reduce, dtype):
 
 @op(
     inplace=True,
-    out=True,
+    out="exact",
     samples=lambda make: [
         ((make(4, 5), 1, _index_sample(make, 4, 3, n=5), make(4, 3), "sum"), {}),
         ((make(4, 5), 1, _index_sample(make, 4, 3, n=5), make(4, 3), "amax"), {}),
@@ -372,7 +372,7 @@ def bucketize(input: Value, boundaries: Value, *, out_int32=False, right=False):
     return F.searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
-@op(out=True, samples=lambda make: [((make(20), 5, -2.0, 2.0), {})])
+@op(out="exact", samples=lambda make: [((make(20), 5, -2.0, 2.0), {})])
 def histc(input: Value, bins=100, min: Scalar = 0, max: Scalar = 0):  # noqa: A002
     """How many elements fall into each of ``bins`` equal intervals; 0, 0 takes the extremes."""
     if bins <= 0:

@@ -20,7 +20,7 @@ from facula.ops.registry import F, Tensors, op
 
 
 @op(
-    out=True,
+    out="apart",
     spaces=("torch",),
     aliases=("concat", "concatenate"),
     samples=lambda make: [(((make(3, 4), make(2, 4)),), {}), (((make(3, 4), make(3, 1)), 1), {})],
@@ -55,7 +55,7 @@ def cat(tensors: Tensors, dim=0):
     return cat_(*xs, dim=dim) if len(xs) > 1 else F.clone(xs[0])
 
 
-@op(out=True, spaces=("torch",), samples=lambda make: [(((make(3, 4), make(3, 4)), 1), {})])
+@op(out="apart", spaces=("torch",), samples=lambda make: [(((make(3, 4), make(3, 4)), 1), {})])
 def stack(tensors: Tensors, dim=0):
     """The tensors, all of one shape, joined along a new dimension."""
     if len(tensors) == 0:
@@ -301,13 +301,13 @@ def _triangle(name, input, keep):
     return F.where(keep(row, column), input, to(0, input.dtype))
 
 
-@op(inplace=True, out=True, samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), 1), {})])
+@op(inplace=True, out="exact", samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), 1), {})])
 def tril(input: Value, diagonal=0):
     """The lower triangle of matrices, zero elsewhere."""
     return _triangle("tril", input, lambda r, c: F.le(c - r, diagonal))
 
 
-@op(inplace=True, out=True, samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), -1), {})])
+@op(inplace=True, out="exact", samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), -1), {})])
 def triu(input: Value, diagonal=0):
     """The upper triangle of matrices, zero elsewhere."""
     return _triangle("triu", input, lambda r, c: F.ge(c - r, diagonal))
@@ -428,7 +428,7 @@ def diagonal(input: Value, offset=0, dim1=0, dim2=1):
     return slice_(flat, dim=x.ndim - 2, start=start, length=length, step=m + 1)
 
 
-@op(out=True, samples=lambda make: [((make(4),), {}), ((make(4, 5), 1), {})])
+@op(out="exact", samples=lambda make: [((make(4),), {}), ((make(4, 5), 1), {})])
 def diag(input: Value, diagonal=0):
     """A vector as a diagonal matrix, or the diagonal of a matrix."""
     if input.ndim == 1:

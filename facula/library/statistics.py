@@ -51,7 +51,7 @@ def min_along(input: Value, dim, keepdim=False):
     return _extremum("min", input, dim, keepdim)
 
 
-@op(out=True)
+@op(out="exact")
 def aminmax(input: Value, *, dim=None, keepdim=False):
     """The smallest and the largest elements, of all or along ``dim``: (min, max)."""
     dim = () if dim is None else dim
@@ -126,7 +126,10 @@ def nanmedian_all(input: Value):
     return _middle_of_all("nanmedian", input, True)
 
 
-@op(out=True, samples=lambda make: [((make(3, 5), 2, 1), {}), ((make(3, 5), 1, 0, True), {})])
+@op(
+    out="exact apart",
+    samples=lambda make: [((make(3, 5), 2, 1), {}), ((make(3, 5), 1, 0, True), {})],
+)
 def kthvalue(input: Value, k, dim=-1, keepdim=False):
     """The ``k``-th smallest elements along ``dim``: (values, indices)."""
     x, dim = _rows("kthvalue", input, dim)
@@ -137,7 +140,7 @@ def kthvalue(input: Value, k, dim=-1, keepdim=False):
     return _picked(x, dim, index, keepdim, results.kthvalue, input.ndim == 0)
 
 
-@op(out=True, samples=lambda make: [((make(3, 7, dtype=D.int64), 1), {})])
+@op(out="exact apart", samples=lambda make: [((make(3, 7, dtype=D.int64), 1), {})])
 def mode(input: Value, dim=-1, keepdim=False):
     """The smallest of the most frequent elements along ``dim``: (values, indices)."""
     x, dim = _rows("mode", input, dim)
@@ -201,19 +204,19 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip):
     return F.squeeze(y, 0) if q.ndim == 0 else y
 
 
-@op(out=True, samples=lambda make: [((make(3, 5), 0.3, 1), {}), ((make(3, 5), 0.5), {})])
+@op(out="exact", samples=lambda make: [((make(3, 5), 0.3, 1), {}), ((make(3, 5), 0.5), {})])
 def quantile(input: Value, q: Value, dim=None, keepdim=False, *, interpolation="linear"):
     """The quantiles ``q`` (a number, or a vector: a new first dimension) over all or ``dim``."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
-@op(out=True, samples=lambda make: [((make(3, 5), 0.3, 1), {})])
+@op(out="exact", samples=lambda make: [((make(3, 5), 0.3, 1), {})])
 def nanquantile(input: Value, q: Value, dim=None, keepdim=False, *, interpolation="linear"):
     """As ``quantile``, of what is no NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
 
 
-@op(samples=lambda make: [((make(3, 4),), {})], out=True)
+@op(samples=lambda make: [((make(3, 4),), {})], out="exact")
 def msort(input: Value):
     """Sorted along the first dimension."""
     return F.sort(input, 0)[0]
@@ -333,6 +336,9 @@ def cov(input: Value, *, correction=1, fweights: Value = None, aweights: Value =
     x = F.reshape(input, (1, -1)) if input.ndim < 2 else input
     if not x.dtype.is_floating_point:
         x = to(x, D.get_default_dtype())
+    if fweights is not None and fweights.dtype.is_floating_point:
+        fail(DtypeError, "cov", "expected fweights to have integral dtype but got fweights with "
+             f"{fweights.dtype.name} dtype", "aweights= takes floats")  # fmt: skip
     w = None
     for weight in (fweights, aweights):
         if weight is not None:

@@ -5,6 +5,7 @@
 
 import math
 
+from facula.base.errors import ShapeError, fail
 from facula.tensor import (
     arange,
     cat,
@@ -326,6 +327,10 @@ def _max_unpool(n_dims):
         def each(value):
             return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n_dims
 
+        if input.shape != indices.shape:
+            fail(ShapeError, unpool.__name__, "Expected shape of indices to be same as that of the "
+                 f"input tensor ({list(input.shape)}) but got indices tensor with shape: "
+                 f"{list(indices.shape)}")  # fmt: skip
         kernel, pad = each(kernel_size), each(padding)
         step = kernel if stride is None else each(stride)
         batch = tuple(input.shape[:-n_dims])

@@ -332,6 +332,9 @@ def triplet_margin_with_distance_loss(
     anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"
 ):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` for any distance."""
+    if margin <= 0:
+        fail(ArgumentError, "triplet_margin_with_distance_loss",
+             f"margin must be greater than 0, got {margin}")  # fmt: skip
     distance = distance_function or __getattr__("pairwise_distance")
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

@@ -164,6 +164,7 @@ def binary_op(
     domain=(-3.0, 3.0),
     integers_only=False,
     bools=True,
+    numbers=True,
     doc="",
 ):
     """The op of a primitive of two operands, with promotion and broadcasting."""
@@ -184,15 +185,18 @@ def binary_op(
     samples = integers if integers_only else None
     if integers_only:
         fn.__annotations__["input"] = "Value | Scalar"
-    return Op(fn, name, spaces, aliases, inplace=True, out=True, domain=domain, samples=samples)
+    return Op(
+        fn, name, spaces, aliases, inplace=True, out=True, numbers=numbers, domain=domain,
+        samples=samples,
+    )  # fmt: skip
 
 
 mul = binary_op("mul", mul_, aliases=("multiply",))
-maximum = binary_op("maximum", maximum_)
-minimum = binary_op("minimum", minimum_)
-fmax = binary_op("fmax", fmax_)
-fmin = binary_op("fmin", fmin_)
-atan2 = binary_op("atan2", atan2_, floating=True, aliases=("arctan2",))
+maximum = binary_op("maximum", maximum_, numbers=False)
+minimum = binary_op("minimum", minimum_, numbers=False)
+fmax = binary_op("fmax", fmax_, numbers=False)
+fmin = binary_op("fmin", fmin_, numbers=False)
+atan2 = binary_op("atan2", atan2_, floating=True, aliases=("arctan2",), numbers=False)
 fmod = binary_op("fmod", fmod_, bools=False)
 copysign = binary_op("copysign", copysign_, floating=True)
 bitwise_and = binary_op("bitwise_and", PRIMITIVES["and"], integers_only=True)

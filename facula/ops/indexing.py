@@ -161,7 +161,10 @@ def need_index(name, index):
     return to(index, D.int64)
 
 
-@op(out=True, samples=lambda make: [((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5)), {})])
+@op(
+    out="exact apart",
+    samples=lambda make: [((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5)), {})],
+)
 def index_select(input: Value, dim, index: Value):
     """The slices of ``input`` at the positions ``index`` (1-D int64) along ``dim``."""
     dim = wrap_dim("index_select", dim, input.ndim)
@@ -174,7 +177,8 @@ def index_select(input: Value, dim, index: Value):
 
 
 @op(
-    out=True, samples=lambda make: [((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4)), {})]
+    out="exact apart",
+    samples=lambda make: [((make(5, 4), 1, make(5, 3, dtype=D.int64, low=0, high=4)), {})],
 )
 def gather(input: Value, dim, index: Value, *, sparse_grad=False):
     """``out[i][j] = input[i][index[i][j]]`` for ``dim`` 1, and alike for others.
@@ -249,7 +253,7 @@ _SCATTER_SAMPLES = {
 }
 
 
-@op(inplace=True, out=True, **_SCATTER_SAMPLES)
+@op(inplace=True, out="exact", **_SCATTER_SAMPLES)
 def scatter(input: Value, dim, index: Value, src: Value, *, reduce=None):
     """A copy of ``input`` with ``src`` written at ``index`` along ``dim``."""
     names = {None: "set", "add": "add", "multiply": "mul"}
@@ -260,7 +264,7 @@ def scatter(input: Value, dim, index: Value, src: Value, *, reduce=None):
     return _scattered("scatter", input, dim, index, src, names[reduce])
 
 
-@op(inplace=True, out=True, **_SCATTER_SAMPLES)
+@op(inplace=True, out="exact", **_SCATTER_SAMPLES)
 def scatter_add(input: Value, dim, index: Value, src: Value):
     """A copy of ``input`` with ``src`` added at ``index`` along ``dim``."""
     return _scattered("scatter_add", input, dim, index, src, "add")
@@ -268,7 +272,7 @@ def scatter_add(input: Value, dim, index: Value, src: Value):
 
 @op(
     inplace=True,
-    out=True,
+    out="exact",
     samples=lambda make: [((make(5, 4), 0, make(3, dtype=D.int64, low=0, high=5), make(3, 4)), {})],
 )
 def index_add(input: Value, dim, index: Value, source: Value, *, alpha: Scalar = 1):

@@ -28,7 +28,7 @@ def _logical(name):
         return PRIMITIVES[name](a, b)
 
     fn.__doc__ = f"Elementwise ``{name}`` of truth values, with broadcasting; bool."
-    return Op(fn, f"logical_{name}", inplace=True, out=True)
+    return Op(fn, f"logical_{name}", inplace=True, out=True, numbers=False)
 
 
 logical_and, logical_or, logical_xor = _logical("and"), _logical("or"), _logical("xor")

@@ -396,6 +396,8 @@ def narrow(input: Value, dim, start, length):
     """``length`` elements from ``start`` along ``dim``, without copying."""
     if input.ndim == 0:
         fail(ShapeError, "narrow", "narrow() cannot be applied to a 0-dim tensor.")
+    if isinstance(start, bool) or not hasattr(start, "__index__"):
+        fail(ShapeError, "narrow", "start must be an int or a 0-dim integral tensor")
     dim = wrap_dim("narrow", dim, input.ndim)
     n = input.shape[dim]
     if length < 0:

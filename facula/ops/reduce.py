@@ -176,7 +176,7 @@ def need_elements(name, x, dims):
             )
 
 
-@op(out=True)
+@op(out="exact")
 def amax(input: Value, dim=(), keepdim=False):
     """The largest element over ``dim``; gradients are shared equally between equals."""
     dims = wrap_dims("amax", dim, input.ndim)
@@ -184,7 +184,7 @@ def amax(input: Value, dim=(), keepdim=False):
     return reduced(max_, input, dims, keepdim)
 
 
-@op(out=True)
+@op(out="exact")
 def amin(input: Value, dim=(), keepdim=False):
     """The smallest element over ``dim``; gradients are shared equally between equals."""
     dims = wrap_dims("amin", dim, input.ndim)

@@ -92,7 +92,9 @@ class Op:
         fn: the function over values.
         spaces: where it is found: "torch", "method", "nn.functional", "special", "linalg", ...
         aliases: further names, in the same spaces.
-        inplace, out: whether ``name_`` and ``out=`` exist.
+        inplace, out: whether ``name_`` and ``out=`` exist. ``out`` may say "exact": of the result's
+            dtype; and "apart": sharing no memory with an operand.
+        numbers: whether Python numbers do for tensors, except for the first.
         view: whether the result shares memory with the input.
         random: whether it draws random numbers (``seed`` and ``offset`` are its last inputs).
         domain: the interval in which tests draw floating-point inputs.
@@ -110,12 +112,14 @@ class Op:
         out=False,
         view=False,
         random=False,
+        numbers=True,
         domain=(-3.0, 3.0),
         samples=None,
     ):
         self.fn, self.name = fn, name or fn.__name__
         self.spaces, self.aliases = tuple(spaces), tuple(aliases)
         self.inplace, self.out, self.view, self.random = inplace, out, view, random
+        self.numbers = numbers
         self.domain, self.samples = domain, samples
         self.__doc__ = fn.__doc__
         self.__name__ = self.name

@@ -134,19 +134,19 @@ def cumprod(input: Value, dim, *, dtype=None):
     return _along("cumprod", cumprod_, _wide(input, dtype), dim)
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), 1), {})])
+@op(out="exact", samples=lambda make: [((make(4, 5), 1), {})])
 def cummax(input: Value, dim):
     """Running maxima along ``dim`` and their positions: (values, indices)."""
     return results.cummax(*_along("cummax", cummax_, input, dim))
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), 1), {})])
+@op(out="exact", samples=lambda make: [((make(4, 5), 1), {})])
 def cummin(input: Value, dim):
     """Running minima along ``dim`` and their positions: (values, indices)."""
     return results.cummin(*_along("cummin", cummin_, input, dim))
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5), 0, True), {})])
+@op(out="exact", samples=lambda make: [((make(4, 5), 1), {}), ((make(4, 5), 0, True), {})])
 def sort(input: Value, dim=-1, descending=False, stable=False):
     """Sorted along ``dim``: (values, indices). Always stable; NaN counts as the largest."""
     dim = wrap_dim("sort", dim, input.ndim)
@@ -156,7 +156,7 @@ def sort(input: Value, dim=-1, descending=False, stable=False):
     return results.sort(*sort_(input, dim=dim, descending=bool(descending)))
 
 
-@op(out=True, samples=lambda make: [((make(4, 5), 2), {})])
+@op(out="exact apart", samples=lambda make: [((make(4, 5), 2), {})])
 def topk(input: Value, k, dim=-1, largest=True, sorted=True):  # noqa: A002
     """The ``k`` largest (or smallest) along ``dim``, in order: (values, indices)."""
     dim = wrap_dim("topk", dim, input.ndim)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from facula.base.dtypes import float64, get_default_dtype
-from facula.base.errors import ArgumentError, DtypeError, fail
-from facula.tensor import arange, full, zeros
+from facula.base.errors import ArgumentError, fail
+from facula.tensor import arange, full, strided, zeros
 
 __all__ = [
     "bartlett",
@@ -28,13 +28,15 @@ __all__ = [
 ]
 
 
-def _window(name, M, sym, shape, dtype, requires_grad):  # noqa: N803
+def _window(name, M, sym, shape, dtype, requires_grad, layout=None):  # noqa: N803
     """``shape(n, last)`` of the positions ``n`` (float64) and that of the last sample."""
     if M < 0:
         fail(ArgumentError, name, f"requires non-negative window length, got M={M}")
+    if layout is not None and layout is not strided:
+        fail(ArgumentError, name, f"is implemented for strided tensors only, got: {layout}")
     dtype = get_default_dtype() if dtype is None else dtype
-    if not dtype.is_floating_point:
-        fail(DtypeError, name, f"expects float32 or float64 dtypes, got: {dtype}")
+    if dtype.name not in ("float32", "float64"):
+        fail(ArgumentError, name, f"expects float32 or float64 dtypes, got: {dtype}")
     if M == 0:
         x = zeros(0, dtype=dtype)
     elif M == 1:
@@ -52,7 +54,7 @@ def general_cosine(M, *, a, sym=True, dtype=None, layout=None, device=None, requ
     def shape(n, last):
         return sum((-1) ** k * w * (n * (2 * math.pi * k / last)).cos() for k, w in enumerate(a))
 
-    return _window("general_cosine", M, sym, shape, dtype, requires_grad)
+    return _window("general_cosine", M, sym, shape, dtype, requires_grad, layout)
 
 
 def general_hamming(
@@ -67,13 +69,13 @@ def general_hamming(
 ):
     """``alpha - (1 - alpha) cos``."""
     return general_cosine(
-        M, a=[alpha, 1.0 - alpha], sym=sym, dtype=dtype, requires_grad=requires_grad
+        M, a=[alpha, 1.0 - alpha], sym=sym, dtype=dtype, requires_grad=requires_grad, layout=layout
     )
 
 
 def hamming(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=False):  # noqa: N803
     """Hamming's window."""
-    return general_hamming(M, sym=sym, dtype=dtype, requires_grad=requires_grad)
+    return general_hamming(M, sym=sym, dtype=dtype, requires_grad=requires_grad, layout=layout)
 
 
 def hann(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=False):  # noqa: N803
@@ -82,18 +84,22 @@ def hann(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=Fal
     >>> hann(5).tolist()
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    return general_hamming(M, alpha=0.5, sym=sym, dtype=dtype, requires_grad=requires_grad)
+    return general_hamming(
+        M, alpha=0.5, sym=sym, dtype=dtype, requires_grad=requires_grad, layout=layout
+    )
 
 
 def blackman(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=False):  # noqa: N803
     """Blackman's window."""
-    return general_cosine(M, a=[0.42, 0.5, 0.08], sym=sym, dtype=dtype, requires_grad=requires_grad)
+    return general_cosine(
+        M, a=[0.42, 0.5, 0.08], sym=sym, dtype=dtype, requires_grad=requires_grad, layout=layout
+    )
 
 
 def nuttall(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=False):  # noqa: N803
     """The least 4-term window of Blackman and Harris, after Nuttall."""
     a = [0.3635819, 0.4891775, 0.1365995, 0.0106411]
-    return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
+    return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad, layout=layout)
 
 
 def bartlett(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=False):  # noqa: N803
@@ -105,6 +111,7 @@ def bartlett(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad
         lambda n, last: 1 - (n * (2 / last) - 1).abs(),
         dtype,
         requires_grad,
+        layout,
     )
 
 
@@ -117,6 +124,7 @@ def cosine(M, *, sym=True, dtype=None, layout=None, device=None, requires_grad=F
         lambda n, last: ((n + 0.5) * (math.pi / (last + 1))).sin(),
         dtype,
         requires_grad,
+        layout,
     )
 
 
@@ -140,6 +148,7 @@ def gaussian(
         lambda n, last: (-0.5 * ((n - last / 2) / std) ** 2).exp(),
         dtype,
         requires_grad,
+        layout,
     )
 
 
@@ -157,7 +166,7 @@ def exponential(
         middle = last / 2 if center is None else center
         return (-(n - middle).abs() / tau).exp()
 
-    return _window("exponential", M, sym, shape, dtype, requires_grad)
+    return _window("exponential", M, sym, shape, dtype, requires_grad, layout)
 
 
 def kaiser(
@@ -180,7 +189,7 @@ def kaiser(
             full((), beta, dtype=float64)
         )
 
-    return _window("kaiser", M, sym, shape, dtype, requires_grad)
+    return _window("kaiser", M, sym, shape, dtype, requires_grad, layout)
 
 
 def _bessel(x):
@@ -205,6 +214,7 @@ def _older(function, **fixed):
             sym=not periodic,
             dtype=dtype,
             requires_grad=requires_grad,
+            layout=layout,
             **fixed,
             **named,
         )
@@ -221,12 +231,17 @@ def hamming_window(window_length, periodic=True, alpha=0.54, beta=0.46, *, dtype
                    device=None, requires_grad=False):  # fmt: skip
     """``alpha - beta cos``, periodic by default."""
     return general_cosine(window_length, a=[alpha, beta], sym=not periodic, dtype=dtype,
-                          requires_grad=requires_grad)  # fmt: skip
+                          requires_grad=requires_grad, layout=layout)  # fmt: skip
 
 
 def kaiser_window(window_length, periodic=True, beta=12.0, *, dtype=None, layout=None, device=None,
                   requires_grad=False):  # fmt: skip
     """Kaiser's window, periodic by default."""
     return kaiser(
-        window_length, beta=beta, sym=not periodic, dtype=dtype, requires_grad=requires_grad
+        window_length,
+        beta=beta,
+        sym=not periodic,
+        dtype=dtype,
+        requires_grad=requires_grad,
+        layout=layout,
     )

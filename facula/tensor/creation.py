@@ -131,8 +131,11 @@ def target(name, out, given, dtype=None, device=None, size=None) -> Tensor:
     return out
 
 
-def leaf(x, requires_grad) -> Tensor:
-    """``x``, wanting gradients if asked."""
+def leaf(x, requires_grad, layout=None) -> Tensor:
+    """``x``, wanting gradients if asked; layouts but the strided one are refused."""
+    if layout is not None and repr(layout) != "facula.strided":
+        fail(UnsupportedError, "layout", f"expected facula.strided, got {layout!r}",
+             "sparse tensors are not supported: to_dense() where they are made")  # fmt: skip
     return x.requires_grad_() if requires_grad else x
 
 
@@ -165,7 +168,7 @@ def empty(
     pin_memory=False, memory_format=None, names=None,
 ) -> Tensor:  # fmt: skip
     """A tensor of that shape, its elements not initialised."""
-    return leaf(target("empty", out, given, dtype, device, size), requires_grad)
+    return leaf(target("empty", out, given, dtype, device, size), requires_grad, layout)
 
 
 def zeros(
@@ -177,7 +180,7 @@ def zeros(
     >>> zeros(2, 3).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    return leaf(target("zeros", out, given, dtype, device, size).zero_(), requires_grad)
+    return leaf(target("zeros", out, given, dtype, device, size).zero_(), requires_grad, layout)
 
 
 def ones(
@@ -185,7 +188,7 @@ def ones(
     pin_memory=False, names=None,
 ) -> Tensor:  # fmt: skip
     """Ones of that shape."""
-    return leaf(target("ones", out, given, dtype, device, size).fill_(1), requires_grad)
+    return leaf(target("ones", out, given, dtype, device, size).fill_(1), requires_grad, layout)
 
 
 def full(
@@ -198,13 +201,13 @@ def full(
     if dtype is None:
         own = fill_value.dtype if isinstance(fill_value, Tensor) else D.of_scalar(value)
         dtype = out.dtype if out is not None else own
-    return leaf(target("full", out, (size,), dtype, device).fill_(value), requires_grad)
+    return leaf(target("full", out, (size,), dtype, device).fill_(value), requires_grad, layout)
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False) -> Tensor:
     """A 0-dim tensor of the default dtype, unless another is given."""
     x = blank("scalar_tensor", ((),), dtype, device).fill_(number("scalar_tensor", s))
-    return leaf(x, requires_grad)
+    return leaf(x, requires_grad, layout)
 
 
 def _like(x, dtype, device, memory_format, name) -> Tensor:
@@ -242,7 +245,7 @@ def empty_like(
     pin_memory=False,
 ) -> Tensor:  # fmt: skip
     """A tensor of the shape, dtype and strides of ``input``, its elements not initialised."""
-    return leaf(_like(input, dtype, device, memory_format, "empty_like"), requires_grad)
+    return leaf(_like(input, dtype, device, memory_format, "empty_like"), requires_grad, layout)
 
 
 def zeros_like(
@@ -250,7 +253,9 @@ def zeros_like(
     pin_memory=False,
 ) -> Tensor:  # fmt: skip
     """Zeros of the shape and dtype of ``input``."""
-    return leaf(_like(input, dtype, device, memory_format, "zeros_like").zero_(), requires_grad)
+    return leaf(
+        _like(input, dtype, device, memory_format, "zeros_like").zero_(), requires_grad, layout
+    )
 
 
 def ones_like(
@@ -258,7 +263,9 @@ def ones_like(
     pin_memory=False,
 ) -> Tensor:  # fmt: skip
     """Ones of the shape and dtype of ``input``."""
-    return leaf(_like(input, dtype, device, memory_format, "ones_like").fill_(1), requires_grad)
+    return leaf(
+        _like(input, dtype, device, memory_format, "ones_like").fill_(1), requires_grad, layout
+    )
 
 
 def full_like(
@@ -267,7 +274,7 @@ def full_like(
 ) -> Tensor:  # fmt: skip
     """``fill_value`` everywhere, in the shape and dtype of ``input``."""
     x = _like(input, dtype, device, memory_format, "full_like")
-    return leaf(x.fill_(number("full_like", fill_value)), requires_grad)
+    return leaf(x.fill_(number("full_like", fill_value)), requires_grad, layout)
 
 
 def empty_strided(
@@ -284,7 +291,9 @@ def empty_strided(
              f"dimensionality of strides ({len(steps)})")  # fmt: skip
     last = sum((n - 1) * s for n, s in zip(shape, steps)) if all(shape) else -1
     flat = blank("empty_strided", (last + 1,), dtype, device)
-    return leaf(wrap(meta(shape, steps, flat.dtype), flat._ptr, flat._storage), requires_grad)
+    return leaf(
+        wrap(meta(shape, steps, flat.dtype), flat._ptr, flat._storage), requires_grad, layout
+    )
 
 
 def empty_permuted(
@@ -295,7 +304,9 @@ def empty_permuted(
     if sorted(order) != list(builtins.range(len(shape))):
         fail(ShapeError, "empty_permuted", f"expected a permutation of the dimensions, got {order}")
     x = blank("empty_permuted", (tuple(shape[d] for d in order),), dtype, device)
-    return leaf(x.permute([order.index(d) for d, _ in enumerate(order)]).detach(), requires_grad)
+    return leaf(
+        x.permute([order.index(d) for d, _ in enumerate(order)]).detach(), requires_grad, layout
+    )
 
 
 # Sequences of numbers ----------------------------------------------------------------------------
@@ -331,7 +342,7 @@ def arange(
         fail(ShapeError, "arange", "upper bound and lower bound inconsistent with step sign")
     n = -((start - end) // step) if exact else math.ceil((end - start) / step)
     x = target("arange", out, (n,), dtype, device)
-    return leaf(fills("count")(x, start, step), requires_grad)
+    return leaf(fills("count")(x, start, step), requires_grad, layout)
 
 
 def _range_bounds(start, end, step, dtype):
@@ -358,7 +369,7 @@ def range(  # noqa: A001  the public name
         fail(ShapeError, "range", "upper bound and lower bound inconsistent with step sign")
     n = math.floor((end - start) / step) + 1
     x = target("range", out, (n,), dtype, device)
-    return leaf(fills("count")(x, float(start), float(step)), requires_grad)
+    return leaf(fills("count")(x, float(start), float(step)), requires_grad, layout)
 
 
 def linspace(
@@ -371,7 +382,7 @@ def linspace(
         fail(ShapeError, "linspace", f"number of steps must be non-negative, got {steps}")
     x = target("linspace", out, (steps,), dtype, device)
     a, b = (float(number("linspace", v)) for v in (start, end))
-    return leaf(fills("between")(x, a, b, float(steps)), requires_grad)
+    return leaf(fills("between")(x, a, b, float(steps)), requires_grad, layout)
 
 
 def logspace(
@@ -381,7 +392,7 @@ def logspace(
     """``base`` to the powers of :func:`linspace`."""
     powers = linspace(start, end, steps, dtype=D.float64, device=device)
     x = target("logspace", out, (powers.numel(),), dtype, device)
-    return leaf(x.copy_(OPS["pow"](float(base), powers).to(x.dtype)), requires_grad)
+    return leaf(x.copy_(OPS["pow"](float(base), powers).to(x.dtype)), requires_grad, layout)
 
 
 def eye(
@@ -391,7 +402,7 @@ def eye(
     shape = (n, n if m is None else m)
     if shape[0] < 0 or shape[1] < 0:
         fail(ShapeError, "eye", f"sizes must be greater or equal to 0, got {shape}")
-    return leaf(fills("identity")(target("eye", out, shape, dtype, device)), requires_grad)
+    return leaf(fills("identity")(target("eye", out, shape, dtype, device)), requires_grad, layout)
 
 
 # Index patterns ----------------------------------------------------------------------------------

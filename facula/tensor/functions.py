@@ -48,7 +48,11 @@ def site_of(op: Op, into="", operands=None) -> Site:
             into,
             op.view and not into,
             op.random,
-            strict=operands is None and str(parameters[0].annotation) == "Value",
+            strict=0
+            if operands or str(parameters[0].annotation) != "Value"
+            else 1
+            if op.numbers
+            else len(parameters),
         )
     return _sites[key]
 
@@ -145,7 +149,7 @@ def general(site, op, out=False):
         "rows": site.rows,
         "first": site.first,
         "write": write_out,
-        "site": site,
+        "op": op,
     }
     heads, keys, slots, names = [], [], [], []
     star = False
@@ -176,7 +180,7 @@ def general(site, op, out=False):
             # The default of a number is a constant of the trace, not an input.
             test += f"'default' if {n} is default_{n} else "
         keys.append(test + f"key_of({n})")
-    written = f"    if out is not None:\n        return write(site, ({', '.join(names)},), out)\n"
+    written = f"    if out is not None:\n        return write(op, ({', '.join(names)},), out)\n"
     changed = ""
     if "inplace" in names and op.inplace and not site.into:
         # ``f(x, inplace=True)`` is ``f_(x)``.
@@ -241,8 +245,9 @@ def names_in(space: str) -> dict:
 # out= ---------------------------------------------------------------------------------------
 
 
-def write_out(site, args, out):
+def write_out(op, args, out):
     """Do the call and write its results into ``out``; returns ``out``."""
+    site, rules = site_of(op), str(op.out)
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
     for o in outs:
         if not isinstance(o, Tensor):
@@ -267,7 +272,9 @@ def write_out(site, args, out):
     ]
     for i in site.slots:
         for o in outs:
-            args[i] = apart(o, args[i])
+            given, args[i] = args[i], apart(o, args[i], "apart" in rules)
+            if "apart" in rules and not same(given, args[i]):
+                refuse_shared(site.name)
     key = (
         "out",
         *(key_of(a) if i in site.slots else static_key(a) for i, a in enumerate(args)),
@@ -275,7 +282,7 @@ def write_out(site, args, out):
     )
     plan = site.rows.get(key)
     if plan is None:
-        plan = _out_plan(site, args, outs)
+        plan = _out_plan(site, args, outs, "exact" in rules)
         # The tensors may have been resized: the plan is for the metas they have now.
         key = (*key[: len(key) - len(outs)], *(o._meta for o in outs))
         dispatch.count("plans", dispatch.MAX_PLANS)
@@ -284,7 +291,7 @@ def write_out(site, args, out):
     return out
 
 
-def _out_plan(site, args, outs):
+def _out_plan(site, args, outs, exact):
     s = site.sort(args)
     site.tensors(s, args)
 
@@ -296,7 +303,9 @@ def _out_plan(site, args, outs):
     shapes = [_shape_of(item, program, symbols) for item in results.items]
     if len(shapes) != len(outs):
         fail(DtypeError, site.name, f"out: expected {len(shapes)} tensors, got {len(outs)}")
-    for o, shape in zip(outs, shapes):
+    for o, shape, item in zip(outs, shapes, results.items):
+        if exact and item[0] == "output":
+            need_dtype(site.name, o, program.outputs[item[1]].dtype)
         fit(site.name, o, shape)
     s.data += outs
     s.expressions += [f"o{k}" for k in range(len(outs))]
@@ -311,6 +320,25 @@ def _out_plan(site, args, outs):
 def _shape_of(item, program, symbols):
     values = program.outputs if item[0] == "output" else program.inputs
     return tuple(concrete(tuple(values[item[1]].shape), symbols))
+
+
+def same(a, b) -> bool:
+    """Whether two arguments, or the items of two sequences, are the same objects."""
+    return all(map(same, a, b)) if isinstance(a, (list, tuple)) else a is b
+
+
+def refuse_shared(name):
+    """Say that a result cannot be written over an operand."""
+    fail(AutogradError, name, "unsupported operation: some elements of the input tensor and the "
+         "written-to tensor refer to a single memory location.",
+         "clone() the tensor before performing the operation")  # fmt: skip
+
+
+def need_dtype(name, o, dtype) -> None:
+    """Refuse an ``out`` tensor of another dtype than the result's."""
+    if o.dtype is not dtype:
+        fail(DtypeError, name, f"Expected out tensor to have dtype {dtype}, but got {o.dtype} "
+             "instead", f"give out= a tensor of {dtype}")  # fmt: skip
 
 
 def fit(name, o, shape) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import ArgumentTypeError, ShapeError, fail
+from facula.base.errors import ArgumentTypeError, ShapeError, fail, wrap_dim
 from facula.eager.grad_mode import no_grad
 from facula.eager.meta import Size
 from facula.eager.tensor import Tensor, need_tensor
@@ -440,6 +440,10 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):  # noqa: A002
     """
     need_tensor("gradient", input)
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    dims = [wrap_dim("gradient", d, input.ndim) for d in dims]
+    for d in dims:
+        if dims.count(d) > 1:
+            fail(ShapeError, "gradient", f"dim {d} appears multiple times in the list of dims")
     steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
     steps = [1 if s is None else s for s in steps]
     if len(steps) != len(dims):
@@ -461,6 +465,20 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):  # noqa: A002
         y = _op("cat")([first.unsqueeze(0), inner, last.unsqueeze(0)])
         found.append(y.movedim(0, d))
     return found
+
+
+def cov(input, *, correction=1, fweights=None, aweights=None):  # noqa: A002
+    """The covariance matrix of variables (rows) over observations (columns).
+
+    Args:
+        correction: subtracted from the number of observations.
+        fweights: how often each observation counts, int >= 0.
+        aweights: how much each observation counts, >= 0.
+    """
+    for name, weights in (("fweights", fweights), ("aweights", aweights)):
+        if isinstance(weights, Tensor) and weights.numel() and weights.detach().min().item() < 0:
+            fail(ShapeError, "cov", f"{name} cannot be negative")
+    return _op("cov")(input, correction=correction, fweights=fweights, aweights=aweights)
 
 
 def _between(x, t):
@@ -490,14 +508,14 @@ def resize_as_(self, the_template, *, memory_format=None):
 for _function in (
     max, min, median, nanmedian, equal, allclose, unique, unique_consecutive, bincount, histogram,
     repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_, flip, permute,
-    tensor_split, pow,
+    tensor_split, pow, cov,
 ):  # fmt: skip
     setattr(Tensor, _function.__name__, _function)
 
 __all__ = [
     "allclose", "atleast_1d", "atleast_2d", "atleast_3d", "bincount", "broadcast_shapes",
-    "broadcast_tensors", "einsum", "equal", "flip", "gradient", "histogram", "max", "median", "min",
-    "nanmedian", "permute", "pow",
+    "broadcast_tensors", "cov", "einsum", "equal", "flip", "gradient", "histogram", "max", "median",
+    "min", "nanmedian", "permute", "pow",
     "repeat_interleave", "resize_as_", "split_with_sizes", "tensor_split",
     "unique",
     "unique_consecutive", "unravel_index", "unsafe_chunk", "unsafe_split",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ShapeError, fail
+from facula.eager.apart import apart
 from facula.eager.tensor import Tensor, need_tensor
 from facula.library import OPS
 from facula.ops.promote import broadcast_shapes
-from facula.tensor.functions import fit, function_of
+from facula.tensor.functions import fit, function_of, need_dtype, refuse_shared
 
 
 def into(name, out, y):
     """``out`` with the elements of ``y``, resized to its shape; the dtypes must agree."""
     need_tensor(name, out)
     need_tensor(name, out)
-    if out.dtype is not y.dtype:
-        fail(ShapeError, name, f"Expected out tensor to have dtype {y.dtype}, but got {out.dtype} "
-             "instead")  # fmt: skip
+    need_dtype(name, out, y.dtype)
     fit(name, out, y.shape)
     return out.copy_(y)
 
@@ -89,7 +88,11 @@ def masked_select(input, mask, *, out=None):  # noqa: A002
         fail(ShapeError, "masked_select", "expected BoolTensor for mask")
     shape = broadcast_shapes(input.shape, mask.shape, name="masked_select")
     y = input.expand(shape)[mask.expand(shape)]
-    return y if out is None else into("masked_select", out, y)
+    if out is None:
+        return y
+    if apart(out, input, always=True) is not input or apart(out, mask, always=True) is not mask:
+        refuse_shared("masked_select")
+    return into("masked_select", out, y)
 
 
 Tensor.nonzero, Tensor.argwhere, Tensor.count_nonzero = nonzero, argwhere, count_nonzero

@@ -12,6 +12,7 @@ from facula.library import OPS
 from facula.runtime import random as streams
 from facula.tensor import creation
 from facula.tensor.creation import blank, element_type, fills, leaf, number, target
+from facula.tensor.positions import into
 
 #: Integers up to which a floating-point dtype holds all of them.
 _EXACT = {D.float16: 1 << 11, D.bfloat16: 1 << 8, D.float32: 1 << 24, D.float64: 1 << 53}
@@ -34,7 +35,7 @@ def _shaped(name, fill):
     ):  # fmt: skip
         x = target(name, out, given, dtype, device, size)
         _need_float(name, x)
-        return leaf(fills(fill)(x, generator=generator), requires_grad)
+        return leaf(fills(fill)(x, generator=generator), requires_grad, layout)
 
     def like(
         input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None,
@@ -42,7 +43,7 @@ def _shaped(name, fill):
     ):  # fmt: skip
         x = creation.empty_like(input, dtype=dtype, device=device, memory_format=memory_format)
         _need_float(name + "_like", x)
-        return leaf(fills(fill)(x, generator=generator), requires_grad)
+        return leaf(fills(fill)(x, generator=generator), requires_grad, layout)
 
     for made, title in ((function, name), (like, name + "_like")):
         made.__name__ = made.__qualname__ = title
@@ -77,7 +78,7 @@ def randint(
         dtype = out.dtype if out is not None else D.int64
     x = target("randint", out, (size,), dtype, device)
     _check_range("randint", x.dtype, low, high)
-    return leaf(fills("integers")(x, low, high, generator=generator), requires_grad)
+    return leaf(fills("integers")(x, low, high, generator=generator), requires_grad, layout)
 
 
 def randint_like(
@@ -90,7 +91,7 @@ def randint_like(
     low, high = _bounds("randint_like", low, high)
     x = creation.empty_like(input, dtype=dtype, device=device, memory_format=memory_format)
     _check_range("randint_like", x.dtype, low, high)
-    return leaf(fills("integers")(x, low, high, generator=generator), requires_grad)
+    return leaf(fills("integers")(x, low, high, generator=generator), requires_grad, layout)
 
 
 def _bounds(name, low, high):
@@ -136,7 +137,7 @@ def randperm(
     keys = fills("integers")(blank("randperm", (n,), D.int64), 0, 1 << 62, generator=generator)
     order = OPS["sort"](keys, 0)[1] if n else keys
     x = target("randperm", out, (n,), dtype, device)
-    return leaf(x.copy_(order), requires_grad)
+    return leaf(x.copy_(order), requires_grad, layout)
 
 
 def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, layout=None,
@@ -147,7 +148,9 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
             fail(ArgumentTypeError, "normal", "size is missing")
         x = target("normal", out, (size,), dtype, device)
         _check_std("normal", std)
-        return leaf(fills("normal")(x, float(mean), float(std), generator=generator), requires_grad)
+        return leaf(
+            fills("normal")(x, float(mean), float(std), generator=generator), requires_grad, layout
+        )
     with no_grad():
         for value in (mean, std):
             if isinstance(value, Tensor):
@@ -225,7 +228,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         else:
             race = fills("exponential")(creation.empty_like(p), generator=generator)
             picked = OPS["topk"](p / race, num_samples, -1)[1]
-        return picked if out is None else target("multinomial", out, (picked.shape,)).copy_(picked)
+        return picked if out is None else into("multinomial", out, picked)
 
 
 def _inverted(p, n, generator):
@@ -298,6 +301,8 @@ def _std_ok(self, mean=0.0, std=1.0):
 def _positive(name, word):
     def check(self, value=1.0, other=None, **named):
         value = named.get(word, value)
+        if other is not None and word == "sigma":
+            value = other
         if not value > 0:
             fail(ShapeError, name, f"expects {word} > 0.0, but found {word}={value}")
 
@@ -350,9 +355,9 @@ def _geometric_ok(self, p):
 def _attach():
     Tensor.normal_ = _in_place("normal", _std_ok)
     Tensor.exponential_ = _in_place("exponential", _positive("exponential_", "lambd"))
-    Tensor.cauchy_ = _in_place("cauchy")
+    Tensor.cauchy_ = _in_place("cauchy", _positive("cauchy_", "sigma"))
     Tensor.log_normal_ = _in_place(
-        "log_normal", lambda self, mean=1.0, std=2.0: _std_ok(self, 0, std)
+        "log_normal", lambda self, mean=1.0, std=2.0: _positive("log_normal_", "std")(self, std)
     )
     Tensor.geometric_ = _in_place("geometric", _geometric_ok)
     for method in (uniform_, random_, bernoulli_):

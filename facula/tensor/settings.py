@@ -211,7 +211,14 @@ class layout:  # noqa: N801  the public name
         return f"facula.{self._name}"
 
 
-strided = layout("strided")
+#: Strided tensors are all that there are; the other layouts are there to be compared with.
+strided, sparse_coo, sparse_csr = layout("strided"), layout("sparse_coo"), layout("sparse_csr")
+sparse_csc, sparse_bsr, sparse_bsc = (
+    layout("sparse_csc"),
+    layout("sparse_bsr"),
+    layout("sparse_bsc"),
+)
+jagged = layout("jagged")
 
 
 class memory_format(layout):  # noqa: N801  the public name
@@ -246,5 +253,6 @@ __all__ = [
     "is_same_size", "is_storage", "layout", "memory_format", "nan", "newaxis", "numel", "pi",
     "preserve_format", "promote_types", "result_type", "set_default_device", "set_default_dtype",
     "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_num_threads", "strided", "typename", "use_deterministic_algorithms",
+    "set_num_threads", "jagged", "sparse_bsc", "sparse_bsr", "sparse_coo", "sparse_csc",
+    "sparse_csr", "strided", "typename", "use_deterministic_algorithms",
 ]  # fmt: skip
