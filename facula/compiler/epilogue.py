@@ -1,12 +1,14 @@
-"""Epilogue: a pointwise group that the matrix product it reads computes at its last store.
+"""Epilogue: a pointwise group that the product it reads, of matrices or a convolution, computes.
 
-The group sees the product's results, rounded as they would be stored, in a register's time instead
-of a pass over memory; what it gives are the same bits. The product itself is stored only if others
-read it. A group qualifies if it reads each element of the product where it computes that element:
-through pointwise nodes and reshapes alone.
+It is computed at the product's last store, of results rounded as they would be stored, in a
+register's time instead of a pass over memory; what it gives are the same bits. The product itself
+is stored only if others read it. A group qualifies if it reads each element of the product where
+it computes that element: through pointwise nodes and reshapes alone.
 """
 
 from __future__ import annotations
+
+import pickle
 
 from facula.compiler.evaluate import Scope
 from facula.compiler.schedule import Run, Schedule
@@ -21,9 +23,7 @@ _MOST_BUFFERS = 16
 
 def attach(fusion, inplace) -> None:
     """Let products take over groups; ``inplace`` are ids of roots written over inputs."""
-    for product in [
-        g for g in fusion.groups if g.opaque is not None and g.opaque.op.name == "matmul"
-    ]:
+    for product in [g for g in fusion.groups if g.opaque is not None and _takes(g.opaque)]:
         (c,) = product.roots
         for group in fusion.groups:
             if id(c) in group.reads and _fits(fusion, product, group, c, inplace):
@@ -40,19 +40,31 @@ def _fits(fusion, product, group, c, inplace) -> bool:
         return False
     if any(product in other.after for other in group.after):
         return False
-    if not _columns_stay(reshape_groups(_matrices(c), group.full)):
+    sizes = _sizes(c)
+    if not _columns_stay(reshape_groups(sizes, group.full), len(sizes) - 1):
         return False
     return all(_follows(fusion, root, c) for root in group.roots)
 
 
-def _matrices(c):
-    *batch, m, n = c.shape
-    return dims.product(batch), m, n
+def _takes(node) -> bool:
+    """Whether a node's kernel computes an epilogue."""
+    if node.op.name == "conv_input":  # One kernel alone: none for each remainder by a stride.
+        return all(s == 1 for s in node.params["stride"])
+    return node.op.name in ("matmul", "conv")
 
 
-def _columns_stay(pairs) -> bool:
+def _sizes(c):
+    """A product's own dimensions: batch, rows and columns; or image, channel and three of space."""
+    if c.node.op.name == "matmul":
+        *batch, m, n = c.shape
+        return dims.product(batch), m, n
+    n, o, *space = c.shape
+    return n, o, *(1,) * (3 - len(space)), *space
+
+
+def _columns_stay(pairs, last) -> bool:
     """Whether a product's columns run along one dimension."""
-    return all(2 not in ours or len(theirs) == 1 for ours, theirs in pairs)
+    return all(last not in ours or len(theirs) == 1 for ours, theirs in pairs)
 
 
 def _follows(fusion, root, c) -> bool:
@@ -95,12 +107,14 @@ class Epilogue:
     function from an element's sum and indices to the value that is stored.
 
     Attributes:
-        target: the place of what the product's kernel stores itself, as matrices.
+        name: what it does, for the kernel's name.
+        target: the place of what the product's kernel stores itself, of the product's shape.
         reads, writes: places of what else is read and written.
-        written: what it does, as Loops of an index and a sum; for a kernel's key.
+        key: kernels with epilogues of the same key are the same, whatever they are bound to.
     """
 
-    def __init__(self, product, fusion, places, numbers):
+    def __init__(self, product, fusion, places, numbers, name):
+        self.name = name
         group, self.c = product.epilogue, product.roots[0]
         self.roots, self.full, self.numbers = group.roots, group.full, numbers
         self.places = places
@@ -110,24 +124,36 @@ class Epilogue:
         strides = contiguous_strides(self.c.shape)
         self.target = Place(own.kind, own.number, own.dtype, strides, own.offset)
         seen = {id(self.c): Place("temp", -1, self.c.dtype, strides), **places}
-        self.sizes = _matrices(self.c)
+        self.sizes = _sizes(self.c)
         self.runs = Schedule(group, fusion, seen, numbers, "").runs
         self.pairs = self._pairs()
-        if not _columns_stay(self.pairs):
+        if not _columns_stay(self.pairs, len(self.sizes) - 1):
             self.runs = [Run([d], n, False) for d, n in enumerate(self.full) if not is_one(n)]
             self.pairs = self._pairs()
+        self.joined = self._join_pixels()
         self._try()
+
+    def _join_pixels(self) -> bool:
+        """Whether all pixels of a convolution's channel run along one dimension: then its kernel
+        may take them as one row, whose number is the last index."""
+        space = range(2, len(self.sizes))
+        rows = {d for d in space if not is_one(self.sizes[d])}
+        for ours, theirs in self.pairs:
+            if rows and rows <= set(ours):
+                ours[:] = [*(d for d in ours if d < 2), *space]
+                return len(theirs) == 1
+        return not rows
 
     def _pairs(self):
         return reshape_groups(self.sizes, [run.size for run in self.runs])
 
     def _try(self):
-        """Write it once to no end: which parameters does it have, what are they bound to?"""
+        """Write it once by itself: which parameters does it have, what are they bound to?"""
         k = L.Builder("none")
-        finish, index = self(k), [L.Var(name, L.int64) for name in ("batch", "m", "n")]
+        finish, index = self(k), [L.Var(f"i{d}", L.int64) for d in range(len(self.sizes))]
         with k.block() as body:
             value = finish(L.Var("sum", self.c.dtype), *index)
-        self.written = k.params, body, value
+        self.key = pickle.dumps((k.params, body, value, self.target.dtype, self.name), 5)
         self.bindings = self.scope.bindings
         names = {p.name: p.access for p in k.params if isinstance(p, L.Buffer)}
         memory = {name: b[1:3] for name, b in self.bindings.items() if b[0] == "memory"}

@@ -86,32 +86,32 @@ def lower(node, places, temp):
 
 # Matrix products --------------------------------------------------------------------------------
 
-_matmul_kernel = deferring(matmul.build)
+_products: dict = {}
 
 
-def _matmul(node, operands, results, temp):
-    return [_product(node, operands, results[0], _matmul_kernel)]
+def _product(module, form, epilogue):
+    """The kernel of a form, with that epilogue if there is one; like ones are one."""
+    made_from = form, epilogue and epilogue.key
+    if (module, *made_from) not in _products:
+        more = (epilogue, epilogue.target.dtype, epilogue.name) if epilogue else ()
+        kernel = deferred(module.build, form, *more, made_from=made_from)
+        _products[module, *made_from] = kernel
+    return _products[module, *made_from]
 
 
-def product(node, places, epilogue, name):
-    """The kernel call of a matrix product with an epilogue."""
+def lower_product(node, places, epilogue):
+    """The kernel calls of a matrix product or a convolution with an epilogue."""
     operands = [resolve(v, places) for v in node.inputs]
-
-    @functools.cache
-    def kernel_of(form):
-        out = epilogue.target.dtype
-        made_from = form, epilogue.written, out, name
-        return deferred(matmul.build, form, epilogue, out, name, made_from=made_from)
-
-    call = _product(node, operands, epilogue.target, kernel_of)
-    call.bindings.update(epilogue.bindings)
-    call.reads |= epilogue.reads
-    call.writes |= epilogue.writes
-    return call
+    calls = LOWERINGS[node.op.name](node, operands, [epilogue.target], None, epilogue)
+    for made in calls:
+        made.bindings.update(epilogue.bindings)
+        made.reads |= epilogue.reads
+        made.writes |= epilogue.writes
+    return calls
 
 
-def _product(node, operands, c, kernel_of):
-    a, b = operands
+def _matmul(node, operands, results, temp, epilogue=None):
+    (a, b), (c,) = operands, results
     *batch, m, k = node.inputs[0].shape
     n = node.inputs[1].shape[-1]
     inner, steps = (batch[1], [p.strides[1] for p in (a, b, c)]) if len(batch) > 1 else (1, [0] * 3)
@@ -131,9 +131,9 @@ def _product(node, operands, c, kernel_of):
             (values["brs"], values["bcs"]),
             **machine._asdict(),
         )
-        return kernel_of(form), {"row_cut": row_cut, "column_cut": column_cut}
+        return _product(matmul, form, epilogue), {"row_cut": row_cut, "column_cut": column_cut}
 
-    return C.selected(select, bindings, (a, b), (c,))
+    return [C.selected(select, bindings, (a, b), (c,))]
 
 
 # Convolutions -----------------------------------------------------------------------------------
@@ -141,20 +141,16 @@ def _product(node, operands, c, kernel_of):
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 
-@functools.cache
-def _conv_kernel(module, form):
-    return deferred(module.build, form)
-
-
 def _modules(direct, fast):
     return lambda d, sizes: fast if config.WINOGRAD and fast.suits(d, sizes) else direct
 
 
-def _convolution(module_of, names, operands, result, parts):
+def _convolution(module_of, names, operands, result, parts, epilogue=None):
     """Calls of kernels, chosen when the sizes are known: one for each part.
 
     ``module_of(dtype, sizes)`` gives the module with the kernels.
     """
+    d = operands[0].dtype
 
     def part(sizes):
         bindings = {name: ("size", n) for name, n in sizes.items()}
@@ -163,31 +159,33 @@ def _convolution(module_of, names, operands, result, parts):
 
         def select(values, machine):
             own = {name: values[name] for name in sizes}
-            module = module_of(result.dtype, own)
+            module = module_of(d, own)
             form, cuts = module.choose(
-                result.dtype, own, vector_bytes=machine.vector_bytes, threads=machine.threads
+                d, own, vector_bytes=machine.vector_bytes, threads=machine.threads
             )
-            return _conv_kernel(module, form), cuts
+            return _product(module, form, epilogue), cuts
 
         return C.selected(select, bindings, operands, (result,))
 
     return [part(sizes) for sizes in parts]
 
 
-def _conv_sizes(describe, node, operands, result):
+def _conv_sizes(describe, node, operands, result, **more):
     shapes = [v.shape for v in (*node.inputs, node.outputs[0])]
     strides = [place.strides for place in (*operands, result)]
-    return describe(*shapes, strides, **{name: node.params[name] for name in _GEOMETRY})
+    return describe(*shapes, strides, **{name: node.params[name] for name in _GEOMETRY}, **more)
 
 
-def _conv(node, operands, results, temp):
-    sizes = _conv_sizes(conv.forward, node, operands, results[0])
-    return _convolution(_modules(conv, winograd), "xwy", operands, results[0], sizes)
+def _conv(describe):
+    """The lowering of a convolution, whose sizes ``describe`` gives."""
 
+    def lowering(node, operands, results, temp, epilogue=None):
+        joined = epilogue is None or epilogue.joined
+        sizes = _conv_sizes(describe, node, operands, results[0], joined=joined)
+        modules = _modules(conv, winograd)
+        return _convolution(modules, "xwy", operands, results[0], sizes, epilogue)
 
-def _conv_input(node, operands, results, temp):
-    sizes = _conv_sizes(conv.input_gradient, node, operands, results[0])
-    return _convolution(_modules(conv, winograd), "xwy", operands, results[0], sizes)
+    return lowering
 
 
 def _conv_weight(node, operands, results, temp):
@@ -512,8 +510,8 @@ LOWERINGS: dict = {
     "scatter": _scatter,
     "index_add": _index_add,
     "index_put": _index_put,
-    "conv": _conv,
-    "conv_input": _conv_input,
+    "conv": _conv(conv.forward),
+    "conv_input": _conv(conv.input_gradient),
     "conv_weight": _conv_weight,
     "max_pool_gradient": _max_pool_gradient,
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), _scan),

@@ -117,9 +117,9 @@ class _Lowering:
     def _calls_of(self, group):
         if group.opaque is not None:
             if group.epilogue is not None:
-                epilogue = Epilogue(group, self.fusion, self.places, self.numbers)
                 name = _name(group.epilogue)
-                return [opaque.product(group.opaque, self.places, epilogue, name)]
+                epilogue = Epilogue(group, self.fusion, self.places, self.numbers, name)
+                return opaque.lower_product(group.opaque, self.places, epilogue)
             return opaque.lower(group.opaque, self.places, self._between)
         schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
         kernel = schedule.kernel()

@@ -89,25 +89,24 @@ class Form(NamedTuple):
         return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
 
 
-def build(form: Form, epilogue=None) -> L.Kernel:
+def build(form: Form, epilogue=None, out: dtype | None = None, name: str = "") -> L.Kernel:
     """The kernel: parameters x, w, y, those of ``SIZES`` and ``CUTS``, the epilogue's, scratch.
 
-    ``epilogue`` is called once with the builder and returns ``finish(value, place)``, which gives
-    the stored value from a sum and its index (n, o, q0, q1, q2).
+    As in ``matmul.build``; an element's indices are (image, channel, three of space).
     """
-    return _Convolution(form, epilogue).kernel()
+    return _Convolution(form, epilogue, out or form.dtype, name).kernel()
 
 
 class _Convolution(Windows):
     """Writes one kernel."""
 
-    def __init__(self, form: Form, epilogue):
+    def __init__(self, form: Form, epilogue, out: dtype, name: str):
         self.form = form
-        k = self.k = L.Builder(form.name)
+        k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)._replace(vectors=form.vectors)
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
-        self.y = k.buffer("y", form.dtype, "w")
+        self.y = k.buffer("y", out, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
         self.epilogue = epilogue(k) if epilogue else None
         self._scratch()
@@ -215,8 +214,8 @@ class _Convolution(Windows):
         if self.epilogue:
             zero = L.Const(0, L.int64)
             place = (q2, o, zero, q0, q1) if self.form.crosswise else (n, o, q0, q1, q2)
-            value = self.epilogue(value, place)
-        return L.cast(value, self.form.dtype)
+            value = self.epilogue(value, *place)
+        return L.cast(value, self.y.dtype)
 
     def _place(self, n, o, q0, q1, q2):
         """Where in y the row of an element begins, and from column to column."""
@@ -318,12 +317,13 @@ class _Convolution(Windows):
 # Sizes and cuts ---------------------------------------------------------------------------------
 
 
-def forward(x, w, y, strides, **how) -> list:
+def forward(x, w, y, strides, *, joined=True, **how) -> list:
     """Values of ``SIZES`` for a convolution, in a list of one; shapes may be of symbols.
 
     Args:
         x, w, y: shapes [n, c, *in], [o, c / groups, *kernel], [n, o, *out].
         strides: of x, w and y.
+        joined: whether all pixels may be seen as one row.
         how: stride, padding, dilation, groups.
     """
     x_strides, w_strides, y_strides = strides
@@ -333,10 +333,10 @@ def forward(x, w, y, strides, **how) -> list:
         "y_base": 0, "y_n": y_strides[0], "y_c": y_strides[1],
         **numbered("y_", y_strides[2:], 0),
     }  # fmt: skip
-    return [_flattened(sizes)]
+    return [_flattened(sizes) if joined else sizes]
 
 
-def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> list:
+def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups, joined=True) -> list:
     """Values of ``SIZES`` for the gradient with respect to the input, which is written to y.
 
     It is one convolution for each remainder of the input's places by the strides: the taps that
@@ -345,6 +345,7 @@ def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> li
     Args:
         g, w, y: shapes [n, o, *out], [o, c / groups, *kernel], [n, c, *in].
         strides: of g, w and y.
+        joined: as in :func:`forward`.
     """
     g_strides, w_strides, y_strides = strides
     result = []
@@ -369,7 +370,7 @@ def input_gradient(g, w, y, strides, *, stride, padding, dilation, groups) -> li
             "y_base": y_base, "y_n": y_strides[0], "y_c": y_strides[1],
             **numbered("y_", [s * step for s, step in zip(stride, y_strides[2:])], 0),
         }  # fmt: skip
-        result.append(_flattened(sizes))
+        result.append(_flattened(sizes) if joined else sizes)
     return result
 
 

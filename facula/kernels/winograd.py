@@ -85,12 +85,9 @@ class Piece(NamedTuple):
     columns: L.Expr
 
 
-def build(form: Form, epilogue=None) -> L.Kernel:
-    """The kernel: parameters x, w, y, ``conv.SIZES``, ``CUTS``, the epilogue's, scratch.
-
-    ``epilogue`` is as that of ``conv.build``.
-    """
-    return _Winograd(form, epilogue).kernel()
+def build(form: Form, epilogue=None, out: dtype | None = None, name: str = "") -> L.Kernel:
+    """As ``conv.build``: parameters x, w, y, ``conv.SIZES``, ``CUTS``, the epilogue's, scratch."""
+    return _Winograd(form, epilogue, out or form.dtype, name).kernel()
 
 
 class Side(NamedTuple):
@@ -220,9 +217,9 @@ class Tiled:
 class _Winograd(Tiled):
     """Writes one kernel."""
 
-    def __init__(self, form: Form, epilogue):
+    def __init__(self, form: Form, epilogue, out: dtype, name: str):
         self.form = form
-        k = self.k = L.Builder(form.name)
+        k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)
         self.m, self.r, self.n = form.m, form.r, form.m + form.r - 1
@@ -232,7 +229,7 @@ class _Winograd(Tiled):
         self._to_taps = partial(to_points, k, t.taps, t.pairs)
         self._from_sums = partial(from_points, k, t.out, t.pairs)
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
-        self.y = k.buffer("y", form.dtype, "w")
+        self.y = k.buffer("y", out, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
         self.epilogue = epilogue(k) if epilogue else None
         self._scratch()
@@ -412,8 +409,8 @@ class _Winograd(Tiled):
             with k.vector(0, wide) as j:
                 value = self.spill[i * self.pitch + j]
                 if self.epilogue:
-                    value = self.epilogue(value, (n, o, L.Const(0, L.int64), q1, q2 + j))
-                k.store(self.y, row + j * step, L.cast(value, self.form.dtype))
+                    value = self.epilogue(value, n, o, L.Const(0, L.int64), q1, q2 + j)
+                k.store(self.y, row + j * step, L.cast(value, self.y.dtype))
 
 
 # Choosing ---------------------------------------------------------------------------------------

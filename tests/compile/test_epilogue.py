@@ -127,3 +127,62 @@ def test_gradients_and_threads():
     seen.append([y.detach(), *(x.grad for x in leaves)])
     for results in zip(*seen):
         assert len({x.numpy().tobytes() for x in results}) == 1
+
+
+# Convolutions -----------------------------------------------------------------------------------
+
+AFTER_CONV = {
+    "bias and relu": lambda c, b, r: fc.relu(c + b[:, None, None]),
+    "normalised": lambda c, b, r: (c - b[:, None, None]) * fc.rsqrt(b * b + 1)[:, None, None],
+    "residual": lambda c, b, r: fc.relu(c * b[:, None, None] + r),
+    "turned": lambda c, b, r: c + r.transpose(2, 3).contiguous().transpose(2, 3),
+    "kept": lambda c, b, r: (c, fc.tanh(c)),
+    "flat": lambda c, b, r: fc.relu(c).flatten(1) * 3,
+    "narrower": lambda c, b, r: (c + r).half(),
+    "wider": lambda c, b, r: c.double() * r,
+    "compared": lambda c, b, r: c > r,
+}
+#: Channels, output channels, input, kernel, keywords: Winograd's, direct, 1 x 1, few, narrow ones.
+CONVS = [
+    (20, 18, (9, 7), (3, 3), {"padding": 1}),
+    (6, 34, (9, 11), (3, 3), {"stride": 2, "padding": 1}),
+    (20, 33, (5, 6), (1, 1), {}),
+    (20, 5, (6, 1), (1, 1), {}),
+    (6, 3, (6, 20), (3, 2), {}),
+    (16, 16, (3, 3), (3, 3), {"padding": 1, "groups": 2}),
+    (70, 20, (4, 4), (4, 4), {"padding": 2}),
+]
+
+
+@pytest.mark.parametrize("number", range(0, len(AFTER_CONV) * len(CONVS), 2))
+def test_the_bits_after_a_convolution_are_those_of_separate_kernels(number):
+    fc.manual_seed(7)
+    c, o, size, kernel, how = CONVS[number // len(AFTER_CONV)]
+    f = list(AFTER_CONV.values())[number % len(AFTER_CONV)]
+    x, w, b = fc.randn(5, c, *size), fc.randn(o, c // how.get("groups", 1), *kernel), fc.randn(o)
+    y = F.conv2d(x, w, **how)
+    r = fc.randn(*y.shape)
+    got = fc.compile(lambda x, w, b, r: f(F.conv2d(x, w, **how), b, r))(x, w, b, r)
+    assert same(got, f(y, b, r))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_follows_a_transposed_convolution(stride):
+    fc.manual_seed(8)
+    x, w, b = fc.randn(3, 20, 5, 4), fc.randn(20, 17, 3, 3), fc.randn(17)
+
+    def whole(x, w, b):
+        return fc.tanh(F.conv_transpose2d(x, w, b, stride=stride, padding=1))
+
+    y = F.conv_transpose2d(x, w, stride=stride, padding=1)
+    assert same(fc.compile(whole)(x, w, b), fc.tanh(y + b[:, None, None]))
+
+
+def test_other_ranks_of_convolutions():
+    fc.manual_seed(9)
+    x, w, b = fc.randn(2, 3, 5, 6, 7), fc.randn(6, 3, 2, 3, 3), fc.randn(6)
+    assert len(fc.explain(lambda *a: fc.relu(F.conv3d(*a)), x, w, b).kernels) == 1
+    assert same(fc.compile(lambda *a: fc.relu(F.conv3d(*a)))(x, w, b), fc.relu(F.conv3d(x, w, b)))
+    x, w = x[:, :, 0, 0], w[:, :, 0, 0]
+    assert len(fc.explain(lambda *a: fc.relu(F.conv1d(*a)), x, w, b).kernels) == 1
+    assert same(fc.compile(lambda *a: fc.relu(F.conv1d(*a)))(x, w, b), fc.relu(F.conv1d(x, w, b)))

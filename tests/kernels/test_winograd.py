@@ -174,8 +174,7 @@ def test_epilogue_sees_the_sum_and_its_place():
     def epilogue(k):
         b = k.buffer("bias", D.float32)
 
-        def finish(value, place):
-            image, channel, _, row, column = place
+        def finish(value, image, channel, _, row, column):
             return L.maximum(value + b[((image * o + channel) * high + row) * wide + column], 0.0)
 
         return finish
