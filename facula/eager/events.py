@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 
-def change_numbers(states, changed, undo) -> None:
-    """Update dicts of numbers, noting what was there."""
+def change_numbers(states, changed, undo) -> bool:
+    """Update dicts of numbers, noting what was there; False, and nothing done, if they differ."""
+    before = {}
+    for name in changed:
+        values = [state[name] for state in states]
+        before[name] = values[0]
+        if values.count(values[0]) != len(values):
+            return False
     for state in states:
-        undo.append((state, {name: state[name] for name in changed}))
+        undo.append((state, before))
         dict.update(state, changed)
+    return True
 
 
 def roll_back(undo) -> None:
@@ -24,7 +31,8 @@ class Numbers:
         numbers: gives (numbers by name, what chooses branches, how states change); changes nothing.
         states: dicts that are changed so once the numbers were read.
         values: the numbers at the time of the capture.
-        flags: what chose branches then; where they differ the capture does not hold.
+        flags: what chose branches then; where they differ, or states that agreed no longer do, the
+            capture does not hold.
     """
 
     __slots__ = ("numbers", "states", "values", "flags")
@@ -38,9 +46,7 @@ class Numbers:
         if flags != self.flags:
             return False
         given += scalars.values()
-        if changed:
-            change_numbers(self.states, changed, undo)
-        return True
+        return not changed or change_numbers(self.states, changed, undo)
 
 
 class Host:

@@ -13,12 +13,13 @@ from operator import attrgetter, is_
 from facula.eager import dispatch, plans, recipes, tape
 from facula.eager.capture import CaptureError, Trace, Traced, capturing
 from facula.eager.events import roll_back
+from facula.eager.grad_mode import capture, mode
 from facula.eager.standins import Pending
 from facula.eager.structures import flatten, unflatten
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import Results, Routine, symbols_of
 from facula.ir import dims
-from facula.runtime import random
+from facula.runtime import guards, random
 
 _meta, _storage = attrgetter("_meta"), attrgetter("_storage")
 
@@ -85,6 +86,12 @@ class Entry:
         self.events, self.drawn = trace.events, trace.drawn
         self.random = trace.seed is not None
         self.first = True  # the events of the next call have happened in the trace
+        #: The result is what the kernels give, and Python has nothing to do.
+        self.pure = (
+            (self.structure, self.real, self.results[:1]) == (None, 1, [("output", 0)])
+            and (self.records or not self.requires[0])
+            and not (self.sets or self.clears or self.given_sets or self.events)
+        )
 
     # What the trace left
 
@@ -115,6 +122,7 @@ class Entry:
             self.sources.append((kind, what))
         self.state = [what for kind, what in self.sources if kind == "captured"]
         self.general = [_general(x) for x in self.state]
+        self.watched = None
 
     def _results(self, trace, inputs, kept):
         for k, x in enumerate(self.results):
@@ -215,38 +223,87 @@ class Plan:
         everything = entry.everything(data)
         symbols = symbols_of(everything)
         self.where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) or type(x) is float]
+        self.given = [i for i in self.where if isinstance(leaves[i], Tensor)]
         self.drawn = dims.evaluate(entry.drawn, symbols)
         self.metas = list(map(_meta, entry.state))
         self.storages = list(map(_storage, entry.state))
         self.inputs = list(everything)  # what is not captured is replaced at each call
         self.places = {"argument": [], "grad": [], "number": [], "random": []}
         for position, (kind, what) in enumerate(entry.sources):
-            if kind == "captured":
-                continue
-            self.places[kind].append((position, what))
-            self.inputs[position] = None
+            if kind != "captured":
+                what = self.where[what] if kind == "argument" else what
+                self.places[kind].append((position, what))
+                self.inputs[position] = None
         self.grads = [(x, x._grad._meta) for kind, x in entry.sources if kind == "grad"]
         if entry.records:
+            container = None if entry.real == 1 else tuple
             items = [("output", j) for j in range(entry.real)]
             name = entry.routine.program.name
-            site = _Site(name, entry.routine, Results(tuple, items), len(everything))
+            site = _Site(name, entry.routine, Results(container, items), len(everything))
             self.call = site.plan(everything)
         else:
             metas = [x._meta if isinstance(x, Tensor) else None for x in everything]
             launch = plans.bind(entry.routine, symbols, metas, entry.requires).launch
-            self.call = _as_tuple(launch, entry.real)
+            self.call = launch or (lambda *inputs: None)
+        # A function of nothing but its arguments and tensors captured.
+        self.pure = entry.pure and not any(self.places[k] for k in ("grad", "number", "random"))
+        self.parts = self.guard = None
+        self._watch()
+
+    def _watch(self):
+        """Note what says that the captured tensors are like those at hand."""
+        entry = self.entry
+        key = self.metas, entry.mutates and self.storages, self.grads
+        if entry.watched is None or entry.watched[0] != key:
+            checks = [("slot", x, "_meta", m) for x, m in zip(entry.state, self.metas)]
+            if entry.mutates:
+                checks += [("slot", x, "_storage", s) for x, s in zip(entry.state, self.storages)]
+            for x, empty in entry.guards:
+                checks.append(("slot" if empty else "unlike", x, "_grad", None))
+            checks += [("below", x, "_grad", type(x._grad), "_meta", m) for x, m in self.grads]
+            part = guards.Part(checks)
+            entry.watched = key, part, guards.guard(0, part)
+        _, self.part, self.same = entry.watched
 
     def holds(self) -> bool:
         """Whether the tensors captured are like those that the plan was made for."""
+        if self.same():
+            return True
         state = self.entry.state
         if not all(map(is_, map(_meta, state), self.metas)) or not self.entry.holds():
             return False
-        if self.entry.mutates and not all(map(is_, map(_storage, state), self.storages)):
+        if not all(x._grad._meta is m for x, m in self.grads):
+            return False
+        if self.entry.mutates:
             storages = list(map(_storage, state))
             if len(set(map(id, storages))) < len(set(map(id, self.storages))):
                 return False
             self.storages = storages
-        return all(x._grad._meta is m for x, m in self.grads)
+        self._watch()
+        return True
+
+    def guarded(self, leaves, surroundings):
+        """A builtin that says of arguments whether :meth:`go` may be called with them at once.
+
+        Args:
+            leaves: arguments for which it may, none of them a container.
+            surroundings: the part of the guard that says that these are the same.
+        """
+        parts = surroundings, self.part, mode.grad
+        if self.parts != parts:
+            checks = [("attribute", mode, "grad", mode.grad), ("attribute", capture, "trace", None)]
+            for i, x in enumerate(leaves):
+                if i in self.given:
+                    checks += [("type", i, type(x)), ("argument", i, "_meta", x._meta)]
+                else:
+                    checks.append(("type", i, float) if type(x) is float else ("same", i, x))
+            if self.entry.mutates:
+                for k, i in enumerate(self.given):
+                    checks += [("apart", i, "_storage", j) for j in self.given[:k]]
+                    checks.append(("others", i, "_storage", tuple(self.storages)))
+            self.guard = guards.guard(len(leaves), guards.Part(checks), surroundings, self.part)
+            self.parts = parts
+        return self.guard
 
     def run(self, leaves):
         """Do the call.
@@ -255,12 +312,20 @@ class Plan:
             Stale: a number that is read chooses another branch than it did.
             Shared: see there.
         """
+        if self.entry.mutates and self.given:
+            mine = [id(leaves[i]._storage) for i in self.given]
+            if len(set(mine)) < len(mine) or not set(map(id, self.storages)).isdisjoint(mine):
+                raise Shared
+        return self.go(leaves)
+
+    def go(self, leaves):
+        """The same where the arguments are known to share nothing with what is changed."""
+        inputs = self.inputs.copy()
+        for position, i in self.places["argument"]:
+            inputs[position] = leaves[i]
+        if self.pure:
+            return self.call(*inputs)
         entry, places = self.entry, self.places
-        inputs, given = self.inputs.copy(), [leaves[i] for i in self.where]
-        if entry.mutates and given:
-            self._refuse_shared(given)
-        for position, i in places["argument"]:
-            inputs[position] = given[i]
         for position, x in places["grad"]:
             inputs[position] = x._grad
         undo: list = []
@@ -276,16 +341,17 @@ class Plan:
             # What is replaced is let go of first: its memory serves the new gradients.
             for x, _ in entry.sets:
                 x._grad = None
-            values = self.call(*inputs)
+            found = self.call(*inputs)
         except BaseException:
             roll_back(undo)
             raise
+        values = (found,) if entry.real == 1 else found
         for x, j in entry.sets:
             x._grad = values[j]
         for x in entry.clears:
             x._grad = None
         for i, j in entry.given_sets:
-            given[i]._grad = values[j]
+            leaves[self.where[i]]._grad = values[j]
         return self._result(values, inputs)
 
     def _numbers(self, undo):
@@ -300,11 +366,6 @@ class Plan:
             if not event.read(numbers, undo):
                 raise Stale
         return numbers
-
-    def _refuse_shared(self, given):
-        mine = [id(x._storage) for x in given if isinstance(x, Tensor)]
-        if len(set(mine)) < len(mine) or not set(map(id, self.storages)).isdisjoint(mine):
-            raise Shared
 
     def _result(self, values, inputs):
         entry = self.entry
@@ -325,15 +386,6 @@ class Plan:
             else:
                 made.append(inputs[j] if kind == "input" else x)
         return unflatten(entry.structure, iter(made))
-
-
-def _as_tuple(launch, count):
-    """The launcher, its results always in a tuple."""
-    if launch is None:
-        return lambda *inputs: ()
-    if count == 0:
-        return lambda *inputs: launch(*inputs) or ()
-    return launch if count > 1 else lambda *inputs: (launch(*inputs),)
 
 
 class _Site(dispatch.Site):

@@ -4,6 +4,7 @@
 %Holder = type { [$HEADER x i8], ptr, ptr }
 @launch_type = global ptr null
 @launch_method = global ptr null
+@launch_guarding = global ptr null
 @launch_class = global ptr null
 @facula_threads = external global i64
 @facula_inflight = external global i64

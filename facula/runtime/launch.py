@@ -137,7 +137,7 @@ def _text(slots: dict[str, int], observed: bool = False) -> str:
     if observed:
         words.update(_OBSERVED, CLOCK=jit.source("observed.ll", {**words, **_CLOCK}))
         return jit.source("launch.ll", words)
-    return jit.source("launch.ll", words) + jit.source("plan.ll", words)
+    return "".join([jit.source(f"{name}.ll", words) for name in ("launch", "plan", "guards")])
 
 
 #: What the observed launcher does on its way.
@@ -172,8 +172,9 @@ class _Launcher:
         native.require_gil()
         self.cls = jit.immortal(cls)
         self.storage = id(storage.storage_type())
-        names = ["run", "new", "dealloc", "traverse", "type", "method", "share", "class"]
-        found = jit.load(_text(_slot_offsets(cls)), [f"launch_{n}" for n in names], optimize=2)
+        self.slots = _slot_offsets(cls)
+        names = "run new dealloc traverse type method share class guard guarding".split()
+        found = jit.load(_text(self.slots), [f"launch_{n}" for n in names], optimize=2)
         at = {n: found[f"launch_{n}"] for n in names}
         holder = native.make_type(
             "facula.runtime.launch.Plan",
@@ -184,6 +185,8 @@ class _Launcher:
         ctypes.c_void_p.from_address(at["type"]).value = id(holder)
         self.run, self.method = at["run"], native.method_def("launch", at["run"])
         ctypes.c_void_p.from_address(at["method"]).value = self.method
+        guarding = native.method_def("guard", at["guard"])
+        ctypes.c_void_p.from_address(at["guarding"]).value = guarding
         ctypes.c_void_p.from_address(at["class"]).value = id(cls)
         self.new = native.builtin("new_plan", at["new"])
         self.share = native.builtin("share", at["share"])
@@ -194,7 +197,7 @@ class _Launcher:
         if observer is None:
             native.set_function(self.method, self.run)
             return
-        text = _text(_slot_offsets(self.cls), observed=True)
+        text = _text(self.slots, observed=True)
         at = jit.load(text, ["launch_run", "launch_observer"], optimize=2)
         ctypes.c_void_p.from_address(at["launch_observer"]).value = id(jit.immortal(observer))
         native.set_function(self.method, at["launch_run"])
@@ -234,6 +237,16 @@ def register_tensor(cls: type) -> type | None:
     before = _current[0].cls if _current else None
     _current[:] = [_launchers[cls]]
     return before
+
+
+def slots() -> dict[str, int]:
+    """Where in a tensor each slot lies."""
+    return _current[0].slots
+
+
+def guard(words: bytes, keep):
+    """The builtin of a guard, see ``runtime.guards``."""
+    return _current[0].new(words, keep, True)
 
 
 def share():

@@ -1,6 +1,7 @@
 ; The Plan object that a launcher's builtin is bound to: part of launch.ll.
 
-; new_plan(words, report): a builtin that runs the plan, holding on to both.
+; new_plan(words, report): a builtin that runs the plan, holding on to both. With a third argument,
+; of any value, it is a guard: see guards.ll.
 define ptr @launch_new(ptr %module, ptr %args, i64 %nargs) {
 entry:
   %bytes = load ptr, ptr %args
@@ -23,7 +24,9 @@ fill:
   store ptr %plan, ptr %plan_at
   %keep_at = getelementptr %Holder, ptr %holder, i32 0, i32 2
   store ptr %report, ptr %keep_at
-  %method = load ptr, ptr @launch_method
+  %guards = icmp eq i64 %nargs, 3
+  %method_at = select i1 %guards, ptr @launch_guarding, ptr @launch_method
+  %method = load ptr, ptr %method_at
   %function = call ptr @PyCFunction_NewEx(ptr %method, ptr %holder, ptr null)
   call void @Py_DecRef(ptr %holder)
   ret ptr %function

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import dis
 import types
+from collections import deque
 from functools import cache, lru_cache, partial
 from operator import is_
 
-from facula.base.changes import count
+from facula.base.changes import Watched, count
 from facula.eager.dispatch import PLAIN
 from facula.eager.tensor import Tensor
+from facula.runtime import guards
 
 _PLAIN = PLAIN | {float, complex, bytes}
 #: Containers of more items are told by identity and length.
 MOST_ITEMS = 256
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
-_MISSING = object()
+_MISSING = guards.NOTHING
 #: In the paths of optimizers' states, which are made by the first step.
 MADE = ".state"
 
@@ -38,32 +40,43 @@ class Surroundings:
     def __init__(self, *roots):
         self.roots = roots
         self.known: dict = {}
-        self.changes = -1
+        self.same = None
 
     def number(self) -> int:
         """Equal numbers mean equal surroundings."""
-        if count.changes != self.changes or not self._same():
+        if self.same is None or not self.same():
             self.look()
         return self.current
 
     def look(self):
         """Look at everything."""
-        self.changes = count.changes
+        changes = count.changes
         self.found, self.held, self.cursors, self.reached = {}, [], [], []
         self.cells, self.names, self.contents, self.seen = [], [], [], set()
+        self.metas, self.slots = [], []
         for i, root in enumerate(self.roots):
             self._walk(getattr(root, "__name__", f"argument {i}"), root)
         key = tuple(self.found.items())
         if key not in self.known:
             self.known[key] = len(self.known), self.held
         self.current = self.known[key][0]
+        self.part = guards.Part(self._checks(changes))
+        self.same = guards.guard(0, self.part)
 
-    def _same(self) -> bool:
-        return (
-            all(_content(cell) is v for cell, v in self.cells)
-            and all(d.get(name, _MISSING) is v for d, name, v in self.names)
-            and all(_equal(c, items) for c, items in self.contents)
-        )
+    def _checks(self, changes):
+        """What says that the last look would find the same."""
+        yield "attribute", count, "changes", changes
+        for cell, v in self.cells:
+            yield "cell", cell, v
+        for d, name, v in self.names:
+            yield "item", d, name, v
+        for x, name, v in self.slots:
+            yield "attribute", x, name, v
+        for x, m in self.metas:
+            yield "slot", x, "_meta", m
+        for c, items in self.contents:
+            kind = "list" if type(c) is list else "dict" if type(c) in (dict, Watched) else None
+            yield (kind, c, tuple(items)) if kind else ("call", partial(_equal, c, items))
 
     # Looking
 
@@ -79,7 +92,7 @@ class Surroundings:
         self.held.append(x)
         if isinstance(x, (Tensor, type, types.ModuleType, types.BuiltinFunctionType)):
             return
-        if kind in (tuple, list, set, frozenset, dict) or isinstance(x, dict):
+        if kind in (tuple, list, set, frozenset, dict, deque) or isinstance(x, dict):
             self._container(path, x)
         elif kind is types.FunctionType:
             self._function(path, x)
@@ -133,6 +146,7 @@ class Surroundings:
                     self._walk(f"{path}.{k}", x)
                     if isinstance(x, Tensor):
                         self.found[f"{path}.{k}"] = (id(x), x._meta.requires_grad)
+                        self.metas.append((x, x._meta))
             elif name != "training" and name in _fields(type(module)):
                 # Hooks: to add and to remove them is counted.
                 for k, hook in enumerate(v.values() if isinstance(v, dict) else v):
@@ -141,7 +155,7 @@ class Surroundings:
                 self._walk(f"{path}.{name}", v)
         forward = type(module).forward
         if not type(module).__module__.startswith("facula."):
-            self._walk(f"{path}.forward", forward)
+            self._walk(f"{path}.__class__.forward", forward)
 
     def _optimizer(self, path, x):
         """Its groups and its state; numbers in these are read by each call."""
@@ -185,7 +199,7 @@ class Surroundings:
 
     def undoing(self):
         """A function that puts back what variables, containers and objects hold at the moment."""
-        cells, names, contents = self.cells, self.names, self.contents
+        cells, names, contents, slots = self.cells, self.names, self.contents, self.slots
         own = [(vars(m), dict(vars(m))) for m in self.reached]
 
         def undo():
@@ -197,12 +211,15 @@ class Surroundings:
                     d.pop(name, None)
                 elif d.get(name) is not v:
                     d[name] = v
+            for x, name, v in slots:
+                if getattr(x, name, _MISSING) is not v:
+                    delattr(x, name) if v is _MISSING else setattr(x, name, v)
             for c, items in contents:
                 if not _equal(c, items):
                     half = len(items) // 2
                     new = zip(items[:half], items[half:]) if isinstance(c, dict) else items
                     c.clear()
-                    c.extend(new) if isinstance(c, list) else c.update(new)
+                    c.extend(new) if isinstance(c, (list, deque)) else c.update(new)
             for d, items in own:
                 if d != items:
                     d.clear()
@@ -217,6 +234,10 @@ class Surroundings:
             self.contents.append((own, [*own, *own.values()]))
             for name, v in list(own.items()):
                 self._walk(f"{path}.{name}", v)
+        for name in _slots(type(x)):
+            v = getattr(x, name, _MISSING)
+            self.slots.append((x, name, v))
+            self._walk(f"{path}.{name}", v)
         call = next((vars(t)["__call__"] for t in type(x).__mro__ if "__call__" in vars(t)), None)
         if type(call) is types.FunctionType:
             self._walk(f"{path}.__call__", call)
@@ -227,6 +248,13 @@ def _fields(kind) -> frozenset:
     """The names of what every module has, of the base of all of them."""
     base = next((c for c in kind.__mro__ if c.__module__ == "facula.nn.modules.module"), None)
     return frozenset() if base is None else frozenset(vars(base()))
+
+
+@cache
+def _slots(kind) -> list:
+    """The names of the slots of a class's objects."""
+    member = types.MemberDescriptorType
+    return [n for c in kind.__mro__ for n, v in vars(c).items() if isinstance(v, member)]
 
 
 @lru_cache(4096)
