@@ -8,7 +8,7 @@ same accumulator, however the loop is cut, and they are added up in one order.
 from __future__ import annotations
 
 from facula.base.dtypes import bool_, int64
-from facula.codegen import arithmetic, casts
+from facula.codegen import arithmetic, casts, memory
 from facula.codegen.target import ACCUMULATORS
 from facula.codegen.values import (
     INTEGER_OF_SIZE,
@@ -338,13 +338,21 @@ def _slice(w, v, start, size):
 
 
 def transpose(em, local):
-    """Swap rows and columns of a tile, blocks of 1, then 2, then 4 ... at a time."""
+    """Swap rows and columns of a tile: halves, then quarters ..., at last single elements."""
     n = em.tile_lanes.get(local, 0)
     rows = list(em.registers(local))
     if local.shape != (n, n):
         raise ValueError(f"loops: {local.name} is no square tile of whole vectors")
-    size = 1
-    while size < n:
+    size = n // 2
+    loaded = [memory.loaded(em, v) for v in rows]
+    if size > 2 and all(loaded):
+        # The two halves that the first step joins are loaded as such: no shuffle, and of the
+        # registers half are in use at a time.
+        halves = [[memory.short(em, *place, k, size) for place in loaded] for k in (0, size)]
+        order = range(n)
+        rows = [_shuffle(em.w, h[i], h[i + size], order) for h in halves for i in range(size)]
+        size //= 2
+    while size:
         for i in range(n):
             if i & size:
                 continue
@@ -352,7 +360,7 @@ def transpose(em, local):
             low = [j if not j & size else n + j - size for j in range(n)]
             high = [j + size if not j & size else n + j for j in range(n)]
             rows[i], rows[i + size] = (_shuffle(em.w, a, b, order) for order in (low, high))
-        size *= 2
+        size //= 2
     em.locals[local] = rows
 
 
@@ -360,5 +368,5 @@ def _shuffle(w, a, b, order):
     items = ", ".join(f"i32 {i}" for i in order)
     return w.pure(
         f"shufflevector {a.typed}, {b.typed}, <{len(order)} x i32> <{items}>",
-        a.dtype, a.lanes, a, b,
+        a.dtype, len(order), a, b,
     )  # fmt: skip

@@ -38,7 +38,7 @@ class Writer:
         self.scope = self.scopes[0]
         self.depth = 0
         self.barrier = 0
-        self.versions = {}
+        self.versions, self.loads = {}, {}  # loads: what vectors were read from, by their names
         self.count = 0
 
     # Lines

@@ -22,7 +22,8 @@ class KernelCall:
     """A kernel and what its parameters are bound to, by name.
 
     ``kernel`` may be left None: then ``select(sizes, machine)`` gives, when sizes are known, the
-    kernel and the values of further size parameters, from the bound sizes by name.
+    kernel and the values of further size parameters, from the bound sizes by name, and then the
+    kernels that other sizes may choose: these are compiled at once, so that no size ever has to.
 
     Bindings: ("memory", kind, number, byte_offset), ("size", n), ("number", input);
     ``reads`` and ``writes`` are the (kind, number) of memories. ``checks[status - 1]`` is the

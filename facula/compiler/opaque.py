@@ -131,7 +131,9 @@ def _matmul(node, operands, results, temp, epilogue=None):
             (values["brs"], values["bcs"]),
             **machine._asdict(),
         )
-        return _product(matmul, form, epilogue), {"row_cut": row_cut, "column_cut": column_cut}
+        forms = form, *choose_matmul.others(form)
+        kernel, *others = [_product(matmul, f, epilogue) for f in forms]
+        return kernel, {"row_cut": row_cut, "column_cut": column_cut}, *others
 
     return [C.selected(select, bindings, (a, b), (c,))]
 
@@ -245,9 +247,7 @@ def _attention_of(kernel_of, names, outputs, **choice):
                 2,
                 machine.vector_bytes,
             )
-            return kernel_of(
-                attention.choose(form, values["queries"], values["group"], **choice)
-            ), {}
+            return kernel_of(attention.choose(form, values["queries"], **choice)), {}
 
         return [*calls, C.selected(select, bindings, places, results)]
 
@@ -262,23 +262,20 @@ _pool_kernel = deferring(pool.max_gradient)
 def _max_pool_gradient(node, operands, results, temp):
     """Planes of two leading dimensions: where there is but one, of a first of size 1."""
     g, x = operands
-    rank = node.params["rank"]
+    rank, kernel = node.params["rank"], node.params["kernel"]
     shapes, strides = [], []
     for value, place in zip(node.inputs, operands):
         missing = 2 + rank - value.ndim
         shapes.append((1,) * missing + tuple(value.shape))
         strides.append((0,) * missing + tuple(place.strides))
-    sizes = pool.sizes_of(*reversed(shapes), strides[::-1], node.params["padding"])
+    how = {name: node.params[name] for name in ("stride", "padding", "dilation")}
+    sizes = pool.sizes_of(*reversed(shapes), strides[::-1], **how)
     bindings = {name: ("size", n) for name, n in sizes.items()}
     bindings.update(x=C.memory(x), g=C.memory(g), y=C.memory(results[0]))
-    windows = [
-        (1,) * (3 - rank) + tuple(node.params[name]) for name in ("kernel", "stride", "dilation")
-    ]
+    three = (1,) * (3 - rank) + tuple(kernel)
 
     def select(values, machine):
-        inside = pool.all_inside(values, *windows)
-        units = values["x_2"] == 1, values["g_2"] == 1
-        return _pool_kernel(pool.Form(x.dtype, *windows, inside, *units)), {}
+        return _pool_kernel(x.dtype, three, pool.all_inside(values, three)), {}
 
     return [C.selected(select, bindings, operands, results)]
 

@@ -115,16 +115,28 @@ def address_of(kernel: L.Kernel) -> int:
     return _address_of_object.get(kernel) or addresses_of([kernel])[0]
 
 
-def addresses_of(kernels: list) -> list[int]:
-    """Machine code of several: LLVM compiles one while the text of the next is written."""
-    missing = list(dict.fromkeys(k for k in kernels if k not in _address_of_object))
+def addresses_of(kernels: list, later=()) -> list[int]:
+    """Machine code of several: LLVM compiles one while the text of the next is written.
+
+    Args:
+        later: kernels that may be wanted some day: compiled too, unless they are in the cache.
+    """
+    missing = [k for k in kernels if k not in _address_of_object]
     if missing:
+        missing += [k for k in later if k not in _address_of_object and not _kept(k)]
+        missing = list(dict.fromkeys(missing))
         with _lock, ThreadPoolExecutor(1) as pool:
             loads: dict = {}
             names = [_load(k, pool, loads) for k in missing]
             _addresses.update((name, load()[name]) for name, load in loads.items())
             _address_of_object.update((k, _addresses[name]) for k, name in zip(missing, names))
     return [_address_of_object[k] for k in kernels]
+
+
+def _kept(kernel) -> bool:
+    """Whether a kernel's text, and so its code, is in the disk cache."""
+    key = _text_key(kernel)
+    return key in _names or bool(key) and cache.get(key) is not None
 
 
 def _load(kernel, pool, loads) -> str:
@@ -235,12 +247,13 @@ class Executable:
     def steps(self, values):
         """(form, row of its numbers) of each call, the most words, the bytes of workspace."""
         offsets, base = self._place_temps(self._temps(values)) if self._lifetimes else ((), 0)
-        found, new, shared, per_thread, block = [], [], base, 0, 0
+        found, new, later, shared, per_thread, block = [], [], [], base, 0, 0
         for call in self._prepared:
             form, sizes, more = call.choose(values, machine)
             if form.origins is None:
                 form.prepare(self._count, len(offsets))
                 new.append(form.kernel)
+                later += form.others
             row = values + offsets + more
             if form.scratch:
                 own, end, thread_end = form.place(values, sizes, base, 0)
@@ -248,7 +261,7 @@ class Executable:
                 row += own
             found.append((form, row))
             block = max(block, len(form.origins))
-        addresses_of(new)
+        addresses_of(new, later)
         per_thread = per_thread and aligned(per_thread) + APART
         steps = [(form, (*row, per_thread) if form.per_thread else row) for form, row in found]
         return steps, block, (shared, per_thread)

@@ -68,10 +68,11 @@ class Call:
         if self.fixed is not None:
             return self.fixed, None, ()
         sizes = self.named(values)
-        kernel, more = self.call.select(sizes, machine())
+        kernel, more, *others = self.call.select(sizes, machine())
         form = self.forms.get(kernel)
         if form is None:
             form = Form(self, kernel, tuple(more), Formulas(), None)
+            form.others = others
             form.finish()
             self.forms[kernel] = form
         sizes.update(more)
@@ -88,6 +89,7 @@ class Form:
         more: names of the values that the choice adds.
         scratch: per scratch buffer whether each thread has its own.
         per_thread: whether any is.
+        others: kernels that the call may choose for other sizes.
     """
 
     def __init__(self, call: Call, kernel, more, formulas, names):
@@ -99,6 +101,7 @@ class Form:
         self.itemsizes = [p.dtype.itemsize for p in buffers]
         self._own = None if names is not None or not buffers else formulas
         self._pick, self.origins, self.own_head = picker(places), None, None
+        self.others = ()
 
     def finish(self):
         """Close the formulas, when all that is wanted has been named."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from facula.base.dtypes import dtype
 from facula.kernels import tiles
-from facula.kernels.matmul import Form, direct_vectors
+from facula.kernels.matmul import Form
 from facula.kernels.tiles import K_BLOCK
 
 
@@ -44,54 +44,67 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
     b_unit = _unit(b_strides, (k, n), "kn")
     total = tiles.accumulator(d)
     shape = tiles.shape_for(vector_bytes, total)
-    variant, height = _variant(batch, m, n, k, (a_unit, b_unit), total is not d, vector_bytes)
+    variant = _variant(batch, m, n, k, (a_unit, b_unit), total is not d, vector_bytes)
     if swapped:
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
-    form = Form(variant, d, a_unit, b_unit, height, swapped, vector_bytes)
+    form = Form(variant, d, a_unit, b_unit, m == 1, swapped, vector_bytes)
     depth = min(max(k, 16), K_BLOCK)
     strip = max(1, near // (depth * shape.width * total.itemsize))
     rows, columns = _cuts(form, batch, m, n, k, shape, threads, strip)
     return Choice(form, rows, columns)
 
 
-class _Limits(NamedTuple):
-    """The most rows that variants are for, measured against one another on one thread."""
+def others(form: Form) -> list:
+    """The forms that other sizes of the same strides would choose."""
+    if form.single or _right(form) is None:
+        return []
+    return [form._replace(variant="direct" if form.variant == "packed" else "packed")]
 
-    heights: tuple  # of tiles of few rows
-    kept: int  # more rows: packed
-    copied: int  # more rows: packed, unless all sizes are at most ``small``
-    copied_across: int  # the same if a's rows lie contiguous, which packing gathers
+
+def _right(form):
+    """Along which index the operand in vectors lies, by the form's names."""
+    return form.a_unit if form.swapped else form.b_unit
+
+
+class _Limits(NamedTuple):
+    """The most rows that are read as they lie, measured on one thread.
+
+    Attributes:
+        rows: of b whose rows lie contiguous.
+        across: the same if a's columns do, which packing gathers.
+        turned: of b whose columns lie contiguous.
+        columns: with so few columns, any rows.
+        small: if no size is more than this, any rows.
+    """
+
+    rows: int
+    across: int
+    turned: int
+    columns: int
     small: int
 
 
-#: By bytes of a vector. Masked loads, which the last columns need, are single instructions from
-#: AVX2 on: before, b is packed. With 64: 16 x 768 x 768 kept 157 us, packed 220; 24 x 512 x 256 44
-#: and 49; 64 x 256 x 256 50 and 47. 256 x 256 x 256 copied 170, packed 166; a across, 48 and 42.
 _LIMITS = {
-    16: _Limits((1, 2, 4, 6), 18, 0, 0, 0),
-    32: _Limits((1, 2, 4, 6), 18, 256, 96, 384),
-    64: _Limits((1, 2, 4, 8), 24, 256, 96, 384),
+    16: _Limits(6, 6, 18, 0, 0),
+    32: _Limits(256, 96, 18, 16, 384),
+    64: _Limits(256, 96, 256, 32, 384),
 }
 
 
 def _variant(batch, m, n, k, units, narrow, vector_bytes):
-    """The variant and the height of its tile."""
     limits, (a_unit, b_unit) = _LIMITS[vector_bytes], units
-    height = next((h for h in limits.heights if m <= h), limits.heights[-1])
-    if b_unit == "k" and m <= height:
-        return "turned", height
-    # What must be widened is better widened once, when it is packed.
-    if b_unit == "k" and m <= limits.kept and not narrow:
-        return "kept", height
-    if b_unit != "n" or not limits.copied:
-        return "packed", 0
-    if m <= height:
-        return "direct", height
-    most = limits.copied_across if a_unit == "m" else limits.copied
-    if not narrow and (m <= most or max(m, n, k) <= limits.small and a_unit != "m"):
-        return "copied", height
-    return "packed", 0
+    if b_unit not in ("n", "k"):
+        return "packed"
+    if narrow:
+        # What must be widened is better widened once, when it is packed.
+        most = tiles.DIRECT[vector_bytes][-1]
+    elif b_unit == "k":
+        most = limits.turned
+    else:
+        most = limits.across if a_unit == "m" else limits.rows
+    few = not narrow and (n <= limits.columns or max(m, n, k) <= limits.small and a_unit != "m")
+    return "direct" if m <= most or few else "packed"
 
 
 #: What packing a panel of a, or of b, takes, in tiles of the same depth; and what rows of c cost
@@ -129,10 +142,10 @@ def _cuts(form, batch, m, n, k, shape, threads, strip):
         threads = 1
     if form.variant == "packed":
         return _pieces(batch, m, n, k, shape, threads, strip)
-    rows = -(-max(m, 1) // form.height) * form.height
-    unit = shape.lanes
-    if form.variant in ("direct", "copied"):
-        unit *= direct_vectors(form.height, form.vector_bytes)
+    low, tall = form.heights[0], form.heights[-1]
+    high, unit = -(-max(m, 1) // tall), shape.width
+    if m <= low and _right(form) != "k":
+        unit = shape.lanes * (8 if m == 1 else 4)
     wide = -(-max(n, 1) // unit)
     # One strip a thread at least; wide ones, that rows of b are read far enough ahead.
     most = max(-(-n // (8 * shape.lanes)), min(threads, wide))
@@ -144,4 +157,5 @@ def _cuts(form, batch, m, n, k, shape, threads, strip):
         return -(-batch * -(-wide // each) // threads) * each
 
     pieces = min(range(most, 0, -1), key=slowest)
-    return rows, -(-wide // pieces) * unit
+    groups = 1 if pieces * batch >= threads else min(high, -(-threads // (pieces * batch)))
+    return -(-high // groups) * tall, -(-wide // pieces) * unit

@@ -5,18 +5,17 @@ multiply-adds in the order of k, starting from zero; the blocks' sums added in o
 below compute exactly this, so their results have the same bits, whatever the strides, the number
 of threads, or the rows that happen to be computed together.
 
-The variants, from the largest problems to the smallest:
+Two variants:
 
-``packed``  the result is cut into pieces of rows and columns. A thread packs a strip of b's columns
-            for itself, which stays in the second-level cache; then panel by panel of a's rows is
-            packed, stays in the first, and is multiplied by the strip in register tiles. Threads
-            share nothing packed: another core's cache is further away than packing takes.
-``direct``  nothing is packed: b's rows are read as they lie. For few rows or small matrices.
-``copied``  as ``direct`` for more rows than a tile has: the first rows' tile copies b's columns
-            on the way, to where the next tiles find them close together.
-``turned``  as ``direct`` for b whose columns lie contiguous (a linear layer's weight): square
-            tiles of b are transposed in registers and multiplied at once.
-``kept``    as ``turned`` for a few tiles of rows: the first keeps its tiles of b for the others.
+``packed``  for large products. The result is cut into pieces of rows and columns. A thread packs a
+            strip of b's columns for itself, which stays in the second-level cache; then panel by
+            panel of a's rows is packed, stays in the first, and is multiplied by the strip in
+            register tiles. Threads share nothing packed: another core's cache is further away than
+            packing takes.
+``direct``  for few rows, few columns and small matrices: a is read as it lies, and so is b by the
+            first tile of rows, which leaves a copy of its columns close together for the tiles that
+            follow. Where b's columns lie contiguous (a linear layer's weight), square tiles of b
+            are transposed in registers on the way.
 
 Sizes and strides are parameters, so a kernel serves all shapes; :mod:`.choose_matmul` picks.
 """
@@ -56,11 +55,11 @@ class Form(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
-        variant: "packed", "direct", "copied", "turned" or "kept".
+        variant: "packed" or "direct".
         dtype: of a, b and c.
         a_unit: which index of a has stride 1: "m", "k" or None.
         b_unit: which index of b has stride 1: "n", "k" or None.
-        height: rows of a register tile; 0 for "packed", which has several.
+        single: c is one row.
         swapped: c is one column, computed as the row ``transpose(b) @ transpose(a)``.
         vector_bytes: 16, 32 or 64.
     """
@@ -69,15 +68,24 @@ class Form(NamedTuple):
     dtype: dtype
     a_unit: str | None
     b_unit: str | None
-    height: int
+    single: bool
     swapped: bool
     vector_bytes: int
 
     @property
     def name(self) -> str:
         units = f"{self.a_unit or 'x'}{self.b_unit or 'x'}"
-        swapped = "_swapped" if self.swapped else ""
-        return f"matmul_{self.variant}{self.height}_{self.dtype.name}_{units}{swapped}"
+        row = "_column" if self.swapped else "_row" if self.single else ""
+        return f"matmul_{self.variant}_{self.dtype.name}_{units}{row}"
+
+    @property
+    def heights(self) -> tuple:
+        """Rows of the tiles of the variant "direct"."""
+        if self.single:
+            return (1,)
+        heights = tiles.DIRECT[self.vector_bytes]
+        # Of many values side by side LLVM loads all at once, and has no registers left for sums.
+        return heights if self.a_unit == "k" else heights[:2]
 
 
 #: Called once with the builder, to add parameters of its own; what it returns is called with an
@@ -209,33 +217,28 @@ class _Product:
             lambda: each(lambda i, j, at: self.keep(acc[i, j], *at)),
         )
 
-    def store_any(self, acc, spill, batch, m0, n0, k0, rows, columns):
-        """Store ``rows`` x ``columns`` of a tile by the quickest way."""
-        k = self.k
-        if not self.direct_stores:
-            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
-            return
-        height, width = acc.shape
-        with k.if_(L.as_expr(rows).eq(height) & L.as_expr(columns).eq(width)):
-            self.store_tile(acc, batch, m0, n0, k0)
-        with k.else_():
-            self.store_edge(acc, spill, batch, m0, n0, k0, rows, columns)
+    def use_spill(self, height, pitch):
+        self.pitch = pitch
+        self.spill = self.k.scratch("spill", self.sum, height * pitch, per_thread=True)
 
-    def store_edge(self, acc, spill, batch, m0, n0, k0, rows, columns):
-        """Store ``rows`` x ``columns`` of a tile, through a copy of it in memory."""
-        k = self.k
+    def spill_tile(self, acc, column=0):
+        """Put a tile, or its columns from ``column`` on, where :meth:`store_spill` finds it."""
         height, width = acc.shape
         for i in range(height):
-            with k.vector(0, width) as j:
-                k.store(spill, i * width + j, acc[i, j])
+            with self.k.vector(0, width) as j:
+                self.k.store(self.spill, i * max(self.pitch, width) + column + j, acc[i, j])
+
+    def store_spill(self, batch, m0, n0, k0, rows, columns, pitch=None):
+        """Store ``rows`` x ``columns`` of the tile in memory."""
+        k, spill, pitch = self.k, self.spill, pitch or self.pitch
 
         def each(write):
             def all_of(columns):
                 with k.serial(0, rows) as i, k.vector(0, columns) as j:
-                    write(i * width + j, (batch, m0 + i, n0 + j))
+                    write(i * pitch + j, (batch, m0 + i, n0 + j))
 
-            with k.if_(L.as_expr(columns).eq(width)):
-                all_of(width)
+            with k.if_(L.as_expr(columns).eq(pitch)):
+                all_of(pitch)
             with k.else_():
                 all_of(columns)
 
@@ -269,22 +272,22 @@ class _Product:
             start = p * padded + kk * width
             tiles.pack(k, source, panels, start, n0 + p, k0 + kk, some, width, self.shape)
 
-    def prefetch_tile(self, batch, m0, n0):
+    def prefetch_tile(self, batch, m0, n0, height):
         """A tile's place in the result, a line a prefetch: it is long out of the caches."""
         size = self.partial.dtype.itemsize
-        for i in range(self.shape.height):
+        for i in range(height):
             for line in range(0, self.shape.width * size, 64):
                 place = self.place(self.partial, batch, m0 + i, n0)
                 self.k.prefetch(self.partial, place + line // size)
 
-    def multiply_block(self, lefts, rights, spill, batch, m0, rows, n0, columns, k0, count, padded):
+    def multiply_block(self, lefts, rights, batch, m0, rows, n0, columns, k0, count, padded):
         """All tiles of a block of packed rows and columns."""
         k, shape = self.k, self.shape
         with k.serial(0, rows, shape.height) as ii, k.serial(0, columns, shape.width) as jj:
-            self.prefetch_tile(batch, m0 + ii, n0 + jj)
+            self.prefetch_tile(batch, m0 + ii, n0 + jj, shape.height)
             left_at, right_at = ii * padded, jj * padded
-            rows_left = k.let(rows - ii, "rows")
-            columns_left = k.let(L.minimum(columns - jj, shape.width), "columns")
+            high = k.let(L.minimum(rows - ii, shape.height), "rows")
+            wide = k.let(L.minimum(columns - jj, shape.width), "columns")
 
             def ahead(kk, width):
                 """Panels of wide elements outgrow the first-level cache: 2.95 to 2.72 ms at 512."""
@@ -292,8 +295,8 @@ class _Product:
                     for line in range(0, size, 8):
                         k.prefetch(panel, at + (kk + 8) * size + line)
 
-            def tile(height):
-                acc = k.local(self.sum, 0, (height, shape.width), name="acc")
+            def tile(height, width=shape.width):
+                acc = k.local(self.sum, 0, (height, width), name="acc")
                 tiles.multiply(
                     k, acc, count,
                     lambda i, kk: lefts[left_at + kk * shape.height + i],
@@ -302,24 +305,23 @@ class _Product:
                 )  # fmt: skip
                 return acc
 
-            self._by_height(
-                tile, spill, rows_left, columns_left, batch, m0 + ii, n0 + jj, k0, shape.heights
-            )
+            def edge(height):
+                self.spill_tile(tile(height))
 
-    def _by_height(self, tile, spill, rows, columns, batch, m0, n0, k0, heights):
-        """The lowest tile that has all of ``rows``, computed and stored."""
-        k = self.k
-        height, *taller = heights
-        if taller:
-            with k.if_(rows <= height):
-                acc = tile(height)
-                edge = L.minimum(rows, height)
-                self.store_edge(acc, spill, batch, m0, n0, k0, edge, columns)
+            def any_size():
+                with k.if_(wide <= shape.lanes):
+                    self.spill_tile(tile(shape.height, shape.lanes))
+                with k.else_():
+                    tiles.by_height(k, high, shape.heights, edge)
+                self.store_spill(batch, m0 + ii, n0 + jj, k0, high, wide)
+
+            if not self.direct_stores:
+                any_size()
+                return
+            with k.if_(high.eq(shape.height) & wide.eq(shape.width)):
+                self.store_tile(tile(shape.height), batch, m0 + ii, n0 + jj, k0)
             with k.else_():
-                self._by_height(tile, spill, rows, columns, batch, m0, n0, k0, taller)
-            return
-        acc = tile(height)
-        self.store_any(acc, spill, batch, m0, n0, k0, L.minimum(rows, height), columns)
+                any_size()
 
     def _packed(self):
         k, shape = self.k, self.shape
@@ -328,7 +330,7 @@ class _Product:
         high = (1 if self.left[-1] == "k" else _TOGETHER) * shape.height
         lefts = k.scratch("packed_a", self.sum, high * depth, per_thread=True)
         rights = k.scratch("packed_b", self.sum, wide * depth, per_thread=True)
-        spill = k.scratch("spill", self.sum, shape.height * shape.width, per_thread=True)
+        self.use_spill(shape.height, shape.width)
         loop, piece = self._chunks()
         with loop as chunk:
             batch, m0, m1, n0, n1 = piece(chunk)
@@ -342,10 +344,8 @@ class _Product:
                     rows = k.let(L.minimum(m1 - m, high), "rows")
                     self.pack_left(left, lefts, m, rows, k0, count, padded)
                     self.multiply_block(
-                        lefts, rights, spill, batch, m, rows, n0, columns, k0, count, padded
+                        lefts, rights, batch, m, rows, n0, columns, k0, count, padded
                     )  # fmt: skip
-
-    # Variants without packing
 
     def _chunks(self):
         """A parallel loop over pieces of the result: yields batch, first and last row, column."""
@@ -365,14 +365,46 @@ class _Product:
 
         return loop, piece
 
-    def _left_value(self, batch, m0, k0):
+    # Directly
+
+    def _direct(self):
+        k, form = self.k, self.form
+        heights = form.heights
+        few, *more = heights
+        turned = self.right[-1] == "k"
+        width, wide = self.shape.width, self.shape.lanes * (8 if form.single else 4)
+        if form.single and not turned:
+            self.use_spill(1, wide)
+        else:
+            self.use_spill(heights[-1], width)
+        if not form.single:
+            depth = L.minimum(self.depth, K_BLOCK)
+            self.strip = k.scratch("strip", self.sum, depth * width, per_thread=True)
+        loop, piece = self._chunks()
+        with loop as chunk:
+            batch, m0, m1, n0, n1 = piece(chunk)
+            right, rows = self.source(self.right, batch), k.let(m1 - m0, "rows")
+            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
+                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                block = _Block(batch, m0, m1, n0, n1, k0, count, right)
+                if turned:
+                    self._strips(block, heights, self._turned_tile)
+                elif form.single:
+                    self._few_rows(block, rows, few, wide)
+                else:
+                    with k.if_(rows <= few):
+                        self._few_rows(block, rows, few, wide)
+                    with k.else_():
+                        self._strips(block, more, self._lying_tile)
+
+    def _left_value(self, block, m, height):
         """Values of the left operand read as they lie, by row of a tile and k of a block."""
-        source = self.source(self.left, batch)
+        source = self.source(self.left, block.batch)
         starts = []
-        for i in range(self.form.height):
+        for i in range(height):
             # Rows that do not exist repeat the last one; what becomes of them is not stored.
-            m = self.k.let(L.minimum(m0 + i, self.m - 1), "row") if i else m0
-            starts.append(self.k.let(source.index(m, k0), "start"))
+            row = self.k.let(L.minimum(m + i, self.m - 1), "row") if i else m
+            starts.append(self.k.let(source.index(row, block.k0), "start"))
 
         def value(i, kk):
             offset = kk if source.unit == "k" else kk * source.k_stride
@@ -380,133 +412,160 @@ class _Product:
 
         return value
 
-    def _right_value(self, right, n, n1, k0, whole):
-        """Values of the right operand read as they lie, and what asks for those to come."""
+    def _few_rows(self, block, rows, height, wide):
+        """Strips of many columns, that as many sums as hide an addition's latency are under way."""
+        k, right = self.k, block.right
 
-        def value(kk, j):
-            mask = None if whole else n + j < n1
-            return right.buffer.load(right.index(n + j, k0 + kk), mask)
+        with k.serial(block.n0, block.n1, wide) as n:
+            columns = k.let(L.minimum(block.n1 - n, wide), "columns")
 
-        def ahead(kk, width):
-            tiles.prefetch_row(self.k, right, n, k0 + kk, width)
+            left = self._left_value(block, block.m0, height)
 
-        return value, ahead
+            def tile(whole):
+                acc = k.local(self.sum, 0, (height, wide), name="acc")
 
-    def _store_unpacked(self, acc, spill, batch, m0, m1, n0, n1, k0):
-        rows = self.k.let(L.minimum(m1 - m0, acc.shape[0]), "rows")
-        columns = self.k.let(L.minimum(n1 - n0, acc.shape[1]), "columns")
-        self.store_any(acc, spill, batch, m0, n0, k0, rows, columns)
+                def value(kk, j):
+                    mask = None if whole else n + j < block.n1
+                    return right.buffer.load(right.index(n + j, block.k0 + kk), mask)
 
-    def _direct(self, copies=False):
-        k, height = self.k, self.form.height
-        width = self.shape.lanes * direct_vectors(height, self.form.vector_bytes)
-        spill = k.scratch("spill", self.sum, height * width, per_thread=True)
-        strip = None
-        if copies:
-            depth = L.minimum(self.depth, K_BLOCK)
-            strip = k.scratch("strip", self.sum, depth * width, per_thread=True)
-        loop, piece = self._chunks()
-        with loop as chunk:
-            batch, m0, m1, n0, n1 = piece(chunk)
-            right = self.source(self.right, batch)
-            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
-                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+                tiles.multiply(k, acc, block.count, left, value)
+                self.spill_tile(acc)
 
-                def one_tile(m, n, whole, value, copy=None, ahead=None, k0=k0, count=count):
-                    acc = k.local(self.sum, 0, (height, width), name="acc")
-                    left = self._left_value(batch, m, k0)
-                    tiles.multiply(k, acc, count, left, value, copy, ahead)
-                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0)
+            with k.if_(columns.eq(wide)):
+                tile(whole=True)
+            with k.else_():
+                tile(whole=False)
+            self.store_spill(block.batch, block.m0, n, block.k0, rows, columns, wide)
 
-                def tiles_of_rows(n, whole, k0=k0):
-                    as_it_lies, ahead = self._right_value(right, n, n1, k0, whole)
-                    if not copies:
-                        with k.serial(m0, m1, height) as m:
-                            one_tile(m, n, whole, as_it_lies)
-                        return
-                    one_tile(m0, n, whole, as_it_lies, strip, ahead)
-                    with k.serial(m0 + height, m1, height) as m:
-                        one_tile(m, n, whole, lambda kk, j: strip[kk * width + j])
+    def _strips(self, block, heights, first):
+        """Strips of columns: ``first`` tiles read b, and leave a copy for the rows after them."""
+        k, width, tall = self.k, self.shape.width, heights[-1]
+        with k.serial(block.n0, block.n1, width) as n, k.serial(block.m0, block.m1, tall) as m:
+            columns = k.let(L.minimum(block.n1 - n, width), "columns")
+            rows = k.let(L.minimum(block.m1 - m, tall), "rows")
+            if self.form.single:
+                first(block, m, n, rows, columns, heights)
+            else:
+                with k.if_(m.eq(block.m0)):
+                    first(block, m, n, rows, columns, heights)
+                with k.else_():
+                    self._strip_tile(block, m, rows, columns, heights)
+            self.store_spill(block.batch, m, n, block.k0, rows, columns)
 
-                full = k.let((n1 - n0) // width * width, "full")
-                with k.serial(0, full, width) as n:
-                    tiles_of_rows(n0 + n, whole=True)
-                with k.if_(n0 + full < n1):
-                    tiles_of_rows(n0 + full, whole=False)
+    def _strip_tile(self, block, m, rows, columns, heights):
+        k, pitch = self.k, self.pitch
 
-    def _copied(self):
-        self._direct(copies=True)
+        def tile(height, width=pitch):
+            acc = k.local(self.sum, 0, (height, width), name="acc")
+            left = self._left_value(block, m, height)
+            tiles.multiply(k, acc, block.count, left, lambda kk, j: self.strip[kk * pitch + j])
+            self.spill_tile(acc)
 
-    def _turned(self, keeps=False):
-        k, height, lanes = self.k, self.form.height, self.shape.lanes
-        spill = k.scratch("spill", self.sum, height * lanes, per_thread=True)
-        strip = None
-        if keeps:
-            depth = L.minimum(self.depth, K_BLOCK)
-            strip = k.scratch("strip", self.sum, depth * lanes, per_thread=True)
-        loop, piece = self._chunks()
-        with loop as chunk:
-            batch, m0, m1, n0, n1 = piece(chunk)
-            right = self.source(self.right, batch)
-            with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
-                count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
+        with k.if_((columns <= self.shape.lanes) & (rows > heights[0])):
+            tile(heights[-1], self.shape.lanes)
+        with k.else_():
+            tiles.by_height(k, rows, heights, tile)
 
-                def one_tile(m, n, kept, k0=k0, count=count):
-                    left = self._left_value(batch, m, k0)
-                    acc = k.local(self.sum, 0, (height, lanes), name="acc")
-                    if kept:
-                        tiles.multiply(k, acc, count, left, lambda kk, j: strip[kk * lanes + j])
-                    else:
-                        self._turned_tiles(acc, left, right, n, n1, k0, count, strip)
-                    self._store_unpacked(acc, spill, batch, m, m1, n, n1, k0)
+    def _lying_tile(self, block, m, n, rows, columns, heights):
+        k, right = self.k, block.right
 
-                with k.serial(n0, n1, lanes) as n:
-                    if keeps:
-                        one_tile(m0, n, False)
-                    with k.serial(m0 + height * keeps, m1, height) as m:
-                        one_tile(m, n, keeps)
+        def tile(height):
+            acc = k.local(self.sum, 0, (height, self.pitch), name="acc")
+            tiles.multiply(
+                k, acc, block.count, self._left_value(block, m, height),
+                lambda kk, j: right.buffer[right.index(n + j, block.k0 + kk)],
+                copy=self.strip if height == heights[-1] else None,
+                ahead=lambda kk, width: tiles.prefetch_row(k, right, n, block.k0 + kk, width),
+            )  # fmt: skip
+            self.spill_tile(acc)
 
-    def _kept(self):
-        self._turned(keeps=True)
+        with k.if_(columns.eq(self.pitch)):
+            tiles.by_height(k, rows, heights, tile)
+        with k.else_():
+            tiles.pack(
+                k, right, self.strip, 0, n, block.k0, block.count, self.pitch, self.shape
+            )  # fmt: skip
+            self._strip_tile(block, m, rows, columns, heights)
 
-    def _turned_tiles(self, acc, left, right, n, n1, k0, count, strip):
+    def _turned_tile(self, block, m, n, rows, columns, heights):
+        """Square tiles of b are transposed in registers and multiplied at once."""
+        k, lanes = self.k, self.shape.lanes
+        groups = self.pitch // lanes
+
+        def tile(height):
+            left = self._left_value(block, m, height)
+            strip = self.strip if height == heights[-1] > 1 else None
+            if height == 1:
+                # Both groups by turns: the sums of one alone would wait for one another.
+                accs = [k.local(self.sum, 0, (height, lanes), name="acc") for _ in range(groups)]
+                self._turned_tiles(block, accs, left, n, strip, 0)
+                for g, acc in enumerate(accs):
+                    self.spill_tile(acc, g * lanes)
+                return
+            with k.serial(0, columns, lanes) as first:
+                acc = k.local(self.sum, 0, (height, lanes), name="acc")
+                self._turned_tiles(block, [acc], left, n + first, strip, first)
+                self.spill_tile(acc, first)
+
+        tiles.by_height(k, rows, heights, tile)
+
+    def _turned_tiles(self, block, accs, left, n, strip, first):
         """A block of k by square tiles of b, kept in a strip if there is one; then the rest."""
-        k, (height, lanes) = self.k, acc.shape
+        k, (height, lanes), right = self.k, accs[0].shape, block.right
+        k0, count = block.k0, block.count
         full = k.let(count // lanes * lanes, "full")
         starts = [
-            k.let(right.index(L.minimum(n + r, self.n - 1), k0), "column") for r in range(lanes)
+            k.let(right.index(L.minimum(n + r, self.n - 1), k0), "column")
+            for r in range(lanes * len(accs))
         ]
 
-        def step(kk, value_of):
+        def step(kk, g, value_of):
+            acc = accs[g]
             for i in range(height):
                 factor = L.cast(left(i, kk), self.sum)
                 with k.vector(0, lanes) as j:
                     k.assign(acc, i, j, L.fma(factor, value_of(j), acc[i, j]))
             if strip is not None:
                 with k.vector(0, lanes) as j:
-                    k.store(strip, kk * lanes + j, value_of(j))
+                    k.store(strip, kk * self.pitch + g * lanes + first + j, value_of(j))
 
         with k.serial(0, full, lanes) as kk:
-            tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
-            for r, start in enumerate(starts):
-                if height > 1:
-                    k.prefetch(right.buffer, start + kk + _FURTHER)
-                with k.vector(0, lanes) as j:
-                    k.assign(tile, r, j, L.cast(right.buffer[start + kk + j], self.sum))
-            k.transpose(tile)
-            for r in range(lanes):
-                step(kk + r, lambda j, r=r: tile[r, j])
+            for g in range(len(accs)):
+                tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+                for r, start in enumerate(starts[g * lanes : (g + 1) * lanes]):
+                    if height > 1:
+                        k.prefetch(right.buffer, start + kk + _FURTHER)
+                    with k.vector(0, lanes) as j:
+                        k.assign(tile, r, j, L.cast(right.buffer[start + kk + j], self.sum))
+                k.transpose(tile)
+                for r in range(lanes):
+                    step(kk + r, g, lambda j, r=r, tile=tile: tile[r, j])
         # The next columns begin to arrive while this tile is finished.
         for r in range(2 * lanes):
             line = k0 + r % 2 * (64 // right.buffer.dtype.itemsize)
-            k.prefetch(right.buffer, right.index(n + (lanes + r // 2), line))
+            k.prefetch(right.buffer, right.index(n + (len(accs) * lanes + r // 2), line))
         with k.serial(full, count) as kk:
+            for g in range(len(accs)):
 
-            def lying(j):
-                at = right.index(n + j, k0 + kk)
-                return L.cast(right.buffer.load(at, n + j < n1), self.sum)
+                def lying(j, g=g):
+                    column = n + g * lanes + j
+                    at = right.index(column, k0 + kk)
+                    return L.cast(right.buffer.load(at, column < block.n1), self.sum)
 
-            step(kk, lying)
+                step(kk, g, lying)
+
+
+class _Block(NamedTuple):
+    """A piece of the result, and a block of k."""
+
+    batch: L.Expr
+    m0: L.Expr
+    m1: L.Expr
+    n0: L.Expr
+    n1: L.Expr
+    k0: L.Expr
+    count: L.Expr
+    right: Source
 
 
 def _weight(e: L.Expr, itemsize: int) -> int:
@@ -515,9 +574,3 @@ def _weight(e: L.Expr, itemsize: int) -> int:
         return 0
     much = e.dtype.itemsize > itemsize or isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL
     return 1 + _CHEAP * much + sum(_weight(c, itemsize) for c in L.children(e))
-
-
-def direct_vectors(height: int, vector_bytes: int) -> int:
-    """Vectors in a row of the tile of the variant ``direct``."""
-    most = 16 if vector_bytes == 64 else 8
-    return max(2, min(8, most // height))

@@ -17,6 +17,10 @@ from facula.ir import loops as L
 #: Products are summed over blocks of so many k, on every processor: part of the result's meaning.
 K_BLOCK = 512
 
+#: Rows of the tiles of products whose rows are read as they lie, by bytes of a vector. The lowest
+#: leaves registers for twice as many columns.
+DIRECT = {16: (2, 4, 6), 32: (2, 4, 6), 64: (4, 8, 12)}
+
 #: How many k ahead packing asks for what it will read.
 _AHEAD = 16
 

@@ -152,17 +152,14 @@ def general(site, op, out=False):
         "op": op,
     }
     heads, keys, slots, names = [], [], [], []
-    star, named = False, ""
+    star = False
     parameters = site.parameters
     if out:
         parameters = [*parameters, Parameter("out", Parameter.KEYWORD_ONLY, default=None)]
     for i, p in enumerate(parameters):
         head = p.name
         if p.kind is p.VAR_POSITIONAL:
-            # ``view(2, 3)``, ``view((2, 3))`` or ``view(size=(2, 3))``.
-            named = f"    {head} = _given if {head} is None else ({head},)\n"
-            heads.append("*_given")
-            head, star = head + "=None", True
+            head, star = "*" + head, True
         elif p.kind is p.KEYWORD_ONLY and not star:
             heads.append("*")
             star = True
@@ -193,7 +190,7 @@ def general(site, op, out=False):
     text = (
         f"def make({', '.join(space)}):\n"
         f"  def {op.__name__}({', '.join(heads)}):\n"
-        f"{named}{written if out else ''}{changed}"
+        f"{written if out else ''}{changed}"
         f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
         f"    _plan = rows.get(_key)\n"
         f"    if _plan is None:\n"

@@ -99,14 +99,12 @@ def forms(d, width, a_last, b_last):
     """Every variant that can do it, with cuts of few rows and columns."""
     units = "k" if a_last else "m", "n" if b_last else "k"
     shape = tiles.shape_for(width, tiles.accumulator(d))
-    for variant in ("packed",):
-        form = matmul.Form(variant, d, *units, 0, False, width)
-        yield choose_matmul.Choice(form, shape.height, shape.width)
-        yield choose_matmul.Choice(form, 8 * shape.height, 8 * shape.width)
-    for variant in ("direct", "copied") if b_last else ("turned", "kept"):
-        for height in (1, 2, 4):
-            form = matmul.Form(variant, d, *units, height, False, width)
-            yield choose_matmul.Choice(form, 2 * height, 128)
+    form = matmul.Form("packed", d, *units, False, False, width)
+    yield choose_matmul.Choice(form, shape.height, shape.width)
+    yield choose_matmul.Choice(form, 8 * shape.height, 8 * shape.width)
+    form = form._replace(variant="direct")
+    for rows in (1, 3, 8, 60):
+        yield choose_matmul.Choice(form, rows, 2 * shape.width)
 
 
 @pytest.mark.parametrize("d", [D.float32, D.float64, D.float16], ids=lambda d: d.name)
