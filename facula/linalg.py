@@ -6,6 +6,14 @@ import math
 
 from facula.base.errors import ArgumentError, ShapeError, UnsupportedError, fail
 from facula.tensor import names_of_space
+from facula.tensor.factors import (  # noqa: F401  public names
+    householder_product,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+    lu_solve,
+    solve_ex,
+)
 from facula.tensor.lapack import (  # noqa: F401  public names
     LinAlgError,
     cholesky,
@@ -87,10 +95,11 @@ def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):  # no
     x = A.movedim((a, b), (-2, -1))
     if ord in ("nuc", 2, -2):
         s = svdvals(x)
-        y = s.sum(-1) if ord == "nuc" else s.amax(-1) if ord == 2 else s.amin(-1)
+        empty = ord == "nuc" or 0 in s.shape[-1:]
+        y = s.sum(-1) if empty else s.amax(-1) if ord == 2 else s.amin(-1)
     elif ord in (1, -1, math.inf, -math.inf):
         sums = x.abs().sum(-2 if abs(ord) == 1 else -1)
-        y = sums.amax(-1) if ord > 0 else sums.amin(-1)
+        y = sums.sum(-1) if 0 in sums.shape[-1:] else sums.amax(-1) if ord > 0 else sums.amin(-1)
     else:
         fail(ArgumentError, "linalg.matrix_norm", f"Order {ord} not supported.")
     if keepdim:

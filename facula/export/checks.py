@@ -219,6 +219,12 @@ def _floating_reduction(x, *, dims):
     need(x.dtype.is_floating_point, f"{x.dtype.name} is not floating-point")
 
 
+@checked("norm_of_powers")
+def _norm_of_powers(x, *, dims, ord):  # noqa: A002
+    _floating_reduction(x, dims=dims)
+    need(type(ord) in (int, float) and ord != 0, f"ord {ord!r}")
+
+
 @checked("softmax", "log_softmax")
 def _rows(x, *, dim):
     need_dim(dim, x)

@@ -21,14 +21,14 @@ def _copying(base):
         return tuple(map(F.clone, y)) if isinstance(y, tuple) else F.clone(y)
 
     fn.__doc__ = f"As ``{base.name}``, but of memory of its own."
-    return Op(fn, f"{base.name}_copy", ("torch",), samples=base.samples)
+    return Op(fn, f"{base.name}_copy", ("torch",), out=True, samples=base.samples)
 
 
 for _name in _VIEWS:
     _copying(OPS[_name])
 
 
-@op(spaces=("torch",))
+@op(spaces=("torch",), out=True)
 def alias_copy(input: Value):
     """A copy of the tensor."""
     return F.clone(input)

@@ -256,7 +256,7 @@ def std_mean(input: Value, dim=None, unbiased=None, keepdim=False, *, correction
 @op(
     spaces=("linalg",),
     out=True,
-    samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), 1, 1), {})],
+    samples=lambda make: [((make(4, 5),), {}), ((make(4, 5), 1, 1), {}), ((make(4, 5), 2.5), {})],
 )
 def vector_norm(x: Value, ord=2, dim=None, keepdim=False, *, dtype=None):  # noqa: A002
     """The vector norm ``(sum |x|^ord)^(1/ord)`` over ``dim``; ``ord`` may be inf, -inf, 0."""
@@ -275,7 +275,24 @@ def vector_norm(x: Value, ord=2, dim=None, keepdim=False, *, dtype=None):  # noq
         return F.sum(a, dim, keepdim)
     if ord == 2:
         return _root_of_squares(x, wrap_dims("norm", dim, x.ndim), keepdim)
-    return F.pow(F.sum(F.pow(a, ord), dim, keepdim), 1.0 / ord)
+    dims = wrap_dims("norm", dim, x.ndim)
+    y = norm_of_powers_(x, dims=dims, ord=float(ord))
+    return F.reshape(y, with_ones(x.shape, dims)) if keepdim else y
+
+
+def _norm_of_powers(x, *, dims, ord):  # noqa: A002
+    return F.pow(sum_(F.pow(F.abs(x), ord), dims=dims), 1.0 / ord)
+
+
+def _norm_of_powers_gradient(g, y, x, *, dims, ord):  # noqa: A002
+    """The slope; where an element or the norm is 0 it is taken as 0."""
+    none, zero = F.eq(y, 0), F.eq(x, 0)
+    ratio = F.where(none, 0.0, g * F.pow(F.where(none, 1.0, y), 1.0 - ord))
+    slope = F.where(zero, 0.0, F.sign(x) * F.pow(F.abs(F.where(zero, 1.0, x)), ord - 1.0))
+    return (slope * spread(ratio, x.shape, dims),)
+
+
+norm_of_powers_ = composite("norm_of_powers", _norm_of_powers, _norm_of_powers_gradient)
 
 
 def _norm2(x, *, dims):
@@ -311,8 +328,8 @@ def norm(input: Value, p="fro", dim=None, keepdim=False, *, dtype=None):
     return F.vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
 
-@op(spaces=("nn.functional",), samples=lambda make: [((make(4, 5),), {})])
-def normalize(input: Value, p=2.0, dim=1, eps: Scalar = 1e-12, out=None):
+@op(spaces=("nn.functional",), out=True, samples=lambda make: [((make(4, 5),), {})])
+def normalize(input: Value, p=2.0, dim=1, eps: Scalar = 1e-12):
     """``input / max(|input|_p, eps)`` along ``dim``."""
     dim = wrap_dim("normalize", dim, input.ndim)
     return input / F.maximum(F.vector_norm(input, p, dim, True), eps)

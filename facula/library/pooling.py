@@ -137,7 +137,7 @@ def _define_avg_pool(rank):
     chosen = fn1 if rank == 1 else fn
     chosen.__name__ = name
     chosen.__doc__ = f"The mean of each window, over {rank} spatial dimension(s)."
-    return op(chosen, spaces=NN, samples=samples)
+    return op(chosen, spaces=NN, out=rank > 1, samples=samples)
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = map(_define_avg_pool, (1, 2, 3))

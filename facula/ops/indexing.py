@@ -191,6 +191,8 @@ def gather(input: Value, dim, index: Value, *, sparse_grad=False):
     if index.ndim == 0 or input.ndim == 0:
         y = gather_(F.reshape(input, (-1,)), F.reshape(index, (-1,)), dim=0)
         return F.reshape(y, index.shape)
+    if input.ndim != index.ndim and sizes.product(index.shape) == 0:
+        return expand_to(to(0, input.dtype), index.shape)
     _fits("gather", input.shape, index.shape, dim)
     return gather_(input, index, dim=dim)
 

@@ -249,13 +249,20 @@ def eigh(A, UPLO="L"):  # noqa: N803
     need_square("linalg.eigh", A)
     outs = run("eigh", "eigh", *arrays("eigh", A), UPLO=UPLO)
 
+    def again(a):
+        return tuple(eigh(a, UPLO))
+
     def rule(gs, ys, xs):
         values, vectors = ys
         apart = _outside(values.unsqueeze(-2) - values.unsqueeze(-1))
         inner = gs[0].diag_embed() + apart * (_t(vectors) @ gs[1])
-        return (vectors @ inner @ _t(vectors),)
+        return (_even(vectors @ inner @ _t(vectors)),)
 
-    return results.eigh(*differentiable("LinalgEigh", rule, eigh, (A,), outs))
+    return results.eigh(*differentiable("LinalgEigh", rule, again, (A,), outs))
+
+
+def _even(g):
+    return (g + _t(g)) / 2
 
 
 @with_out
@@ -298,13 +305,31 @@ def _svd_gradient(gs, u, s, v):
 @with_out
 def svdvals(A, *, driver=None):  # noqa: N803
     """The singular values, descending."""
-    return svd(A, full_matrices=False)[1]
+    if A.ndim < 2:
+        fail(ShapeError, "linalg.svdvals", "The input tensor A must have at least 2 dimensions.")
+    outs = run("svdvals", "svd", *arrays("svdvals", A), compute_uv=False)
+
+    def rule(gs, ys, xs):
+        u, _, vh = svd(xs[0], full_matrices=False)
+        return (u * gs[0].unsqueeze(-2) @ vh,)
+
+    return differentiable("LinalgSvdvals", rule, svdvals, (A,), outs)
 
 
 @with_out
 def eigvalsh(A, UPLO="L"):  # noqa: N803
     """The eigenvalues of symmetric matrices, ascending."""
-    return eigh(A, UPLO)[0]
+    need_square("linalg.eigvalsh", A)
+    outs = run("eigvalsh", "eigvalsh", *arrays("eigvalsh", A), UPLO=UPLO)
+
+    def again(a):
+        return eigvalsh(a, UPLO)
+
+    def rule(gs, ys, xs):
+        vectors = eigh(xs[0], UPLO)[1]
+        return (vectors * gs[0].unsqueeze(-2) @ _t(vectors),)
+
+    return differentiable("LinalgEigvalsh", rule, again, (A,), outs)
 
 
 @with_out
@@ -353,9 +378,7 @@ def pinv(A, *, atol=None, rtol=None, hermitian=False):  # noqa: N803
     """The pseudo-inverse by Moore and Penrose; singular values below the tolerance count as 0."""
     import numpy
 
-    if hermitian:
-        return pinv(_symmetric(A), atol=atol, rtol=rtol)
-    (a,) = arrays("pinv", A)
+    (a,) = arrays("pinv", _symmetric(A.detach()) if hermitian else A)
     s = (
         numpy.linalg.svd(a, compute_uv=False)
         if a.size
@@ -367,7 +390,7 @@ def pinv(A, *, atol=None, rtol=None, hermitian=False):  # noqa: N803
     outs = run("pinv", "pinv", a, ratio)
 
     def again(x):
-        return pinv(x, atol=atol, rtol=rtol)
+        return pinv(x, atol=atol, rtol=rtol, hermitian=hermitian)
 
     def rule(gs, ys, xs):
         g, p, x = gs[0], ys[0], xs[0]
@@ -404,13 +427,14 @@ def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):  # noqa:
     return from_numpy(numpy.asarray((s > numpy.asarray(low)[..., None]).sum(-1), dtype="int64"))
 
 
+@with_out
 def lstsq(A, B, rcond=None, *, driver=None):  # noqa: N803
     """The least-squares solution of ``A X = B``, by the pseudo-inverse."""
     vector = B.ndim == A.ndim - 1
     b = B.unsqueeze(-1) if vector else B
     x = pinv(A, rtol=rcond) @ b
-    residuals = A.new_empty(0)
-    if A.shape[-2] > A.shape[-1]:
+    residuals = x.reshape(-1)[:0]
+    if A.shape[-2] > A.shape[-1] and driver != "gelsy":
         residuals = (A @ x - b).square().sum(-2)
     rank = A.new_empty(0).long() if driver == "gels" else matrix_rank(A, rtol=rcond)
     values = svdvals(A.detach()) if driver in ("gelss", "gelsd") else A.new_empty(0)
@@ -455,8 +479,19 @@ def cholesky_solve(B, L, upper=False):  # noqa: N803
 @with_out
 def cholesky_inverse(L, upper=False):  # noqa: N803
     """The inverse of ``L Lᵀ`` (``Lᵀ L`` with ``upper``)."""
-    lower = _t(L).tril() if upper else L.tril()
-    return inv(lower @ _t(lower))
+    need_square("cholesky_inverse", L)
+    lower = _t(L.detach()).tril() if upper else L.detach().tril()
+    outs = run("cholesky_inverse", "inv", *arrays("cholesky_inverse", lower @ _t(lower)))
+
+    def again(x):
+        return cholesky_inverse(x, upper)
+
+    def rule(gs, ys, xs):
+        # As PyTorch's: the other triangle has a slope too, though its values are not read.
+        g = -(ys[0] @ (gs[0] + _t(gs[0])) @ ys[0])
+        return (xs[0] @ g if upper else g @ xs[0],)
+
+    return differentiable("CholeskyInverse", rule, again, (L,), outs)
 
 
 @with_out

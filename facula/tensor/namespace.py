@@ -12,6 +12,7 @@ from facula.eager import grad_mode
 from facula.tensor import (
     creation,
     data,
+    factors,
     indexing,
     interop,
     lapack,
@@ -69,8 +70,9 @@ def find(name):
         return _dtypes()[name]
     if name in _of_modules():
         return getattr(_of_modules()[name], name)
-    if name in lapack.TOP:
-        return lapack.TOP[name]
+    for table in (lapack.TOP, factors.TOP):
+        if name in table:
+            return table[name]
     if name in _of_registry():
         return _of_registry()[name]()
     raise AttributeError(f"module 'facula' has no attribute {name!r}")
@@ -78,7 +80,7 @@ def find(name):
 
 def names() -> list[str]:
     """All public names, sorted."""
-    return sorted({*_dtypes(), *_of_modules(), *lapack.TOP, *_of_registry()})
+    return sorted({*_dtypes(), *_of_modules(), *lapack.TOP, *factors.TOP, *_of_registry()})
 
 
 @cache

@@ -6,12 +6,13 @@ import functools
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError, fail
-from facula.eager.grad_mode import no_grad
+from facula.eager.grad_mode import mode, no_grad
 from facula.eager.tensor import Tensor, need_tensor
 from facula.library import OPS
 from facula.runtime import random as streams
 from facula.tensor import creation
 from facula.tensor.creation import blank, element_type, fills, leaf, number, target
+from facula.tensor.functions import function_of
 from facula.tensor.positions import into
 
 #: Integers up to which a floating-point dtype holds all of them.
@@ -161,7 +162,9 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
         own = next(v.dtype for v in (mean, std) if isinstance(v, Tensor))
         z = fills("normal")(blank("normal", shape, own), generator=generator)
         y = z * std + mean
-        return y if out is None else creation.target("normal", out, (y.shape,)).copy_(y)
+        if out is not None:
+            return creation.target("normal", out, (y.shape,)).copy_(y)
+    return _linked(y, mean, std)
 
 
 def _together(*values):
@@ -185,7 +188,16 @@ def bernoulli(input, p=None, *, generator=None, out=None) -> Tensor:  # noqa: A0
                      "false.")  # fmt: skip
         x = target("bernoulli", out, (input.shape,), input.dtype if out is None else None)
         chance = input if p is None else _probability(p)
-        return fills("bernoulli_of")(x, chance, generator=generator)
+        y = fills("bernoulli_of")(x, chance, generator=generator)
+    return _linked(y, input) if out is None else y
+
+
+def _linked(y, *sources):
+    """``y`` as a result of tensors that want gradients, to which zeros flow."""
+    for x in sources:
+        if mode.grad is not False and isinstance(x, Tensor) and x.requires_grad:
+            y = function_of(OPS["where"])(y.new_ones(y.shape, dtype=D.bool_), y, x)
+    return y
 
 
 def _probability(p):

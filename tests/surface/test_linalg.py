@@ -71,6 +71,11 @@ CASES = {
     "qr of wide matrices": lambda a: linalg.qr(a[:3]), "pinv": lambda a: linalg.pinv(a[:, :3]),
     "lstsq": lambda a: linalg.lstsq(a[:, :3], a[:, 3:])[0], "power": lambda a: a.matrix_power(-2),
     "nuclear norm": lambda a: linalg.matrix_norm(a, "nuc"), "exp": facula.matrix_exp,
+    "lu": lambda a: linalg.lu(a)[1:], "lu of tall matrices": lambda a: linalg.lu(a[:, :3])[1:],
+    "lu of wide matrices": lambda a: linalg.lu(a[:3])[1:], "svdvals": linalg.svdvals,
+    "lu_solve": lambda a: linalg.lu_solve(*linalg.lu_factor(a), a[:, :2], adjoint=True),
+    "eigvalsh": lambda a: linalg.eigvalsh(definite(a)),
+    "reflections": lambda a: linalg.householder_product(a[:, :3], a[3, :3] / 9),
     "triangular": lambda a: linalg.solve_triangular(a + 3 * facula.eye(4), a[:, :2], upper=True),
 }  # fmt: skip
 
@@ -81,10 +86,42 @@ def test_gradients(name):
     assert gradcheck(CASES[name], (x,))
 
 
-@pytest.mark.parametrize("name", ["inv", "det", "solve", "cholesky", "qr", "pinv"])
+@pytest.mark.parametrize("name", ["inv", "det", "solve", "cholesky", "qr", "pinv", "lu"])
 def test_second_derivatives(name):
     x = (matrix(4, 4) + 2 * facula.eye(4)).requires_grad_()
     assert gradgradcheck(CASES[name], (x,))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (70, 70), (2, 40, 33), (0, 0)], ids=str)
+def test_elimination_and_reflections(shape):
+    x = matrix(*shape)
+    p, lower, upper = linalg.lu(x)
+    np.testing.assert_allclose((p @ lower @ upper).numpy(), x.numpy(), atol=1e-10)
+    assert (lower.abs() <= 1).all() and (lower.triu(1) == 0).all() and (upper.tril(-1) == 0).all()
+    packed, tau = facula.geqrf(x)
+    q = facula.ormqr(packed, tau, facula.eye(shape[-2], dtype=x.dtype))
+    np.testing.assert_allclose((q @ packed.triu()).numpy(), x.numpy(), atol=1e-10)
+    np.testing.assert_allclose(
+        (q @ q.mT)[..., 0, :1].numpy(), np.ones((*shape[:-2], 1))[: shape[0]]
+    )
+
+
+def test_singular_matrices_are_told():
+    factors = linalg.lu_factor_ex(facula.zeros(2, 2))
+    assert factors.info.item() == 1
+    with pytest.raises(linalg.LinAlgError):
+        linalg.lu_factor_ex(facula.zeros(2, 2), check_errors=True)
+    assert linalg.solve_ex(facula.zeros(2, 2), facula.eye(2)).info.item() == 1
+
+
+def test_low_rank_factors():
+    facula.manual_seed(0)
+    x = matrix(20, 3) @ matrix(3, 12)
+    u, s, v = facula.svd_lowrank(x, 4)
+    np.testing.assert_allclose((u * s @ v.mT).numpy(), x.numpy(), atol=1e-8)
+    u, s, v = facula.pca_lowrank(x.mT, 4)
+    centred = x.mT - x.mT.mean(0, True)
+    np.testing.assert_allclose((u * s @ v.mT).numpy(), centred.numpy(), atol=1e-8)
 
 
 def test_errors():
