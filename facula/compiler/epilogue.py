@@ -4,29 +4,37 @@ It is computed at the product's last store, of results rounded as they would be 
 register's time instead of a pass over memory; what it gives are the same bits. The product itself
 is stored only if others read it. A group qualifies if it reads each element of the product where
 it computes that element: through pointwise nodes and reshapes alone.
+
+What is added into zeros by an index, as the gradient of an embedding, takes a group over that is
+an *update*: ``x - t`` (or ``x + t``) over an input x, where t is a function of the sum's element
+and of numbers alone. Where t is 0 (of the sign that makes a difference to no x) for a sum of 0,
+which is asked when the kernel runs, rows that the index does not name stay as they are.
 """
 
 from __future__ import annotations
 
 import pickle
 
+from facula.base import dtypes as D
 from facula.compiler.evaluate import Scope
 from facula.compiler.schedule import Run, Schedule
 from facula.compiler.views import Place, is_one, reshape_groups
 from facula.ir import dims
 from facula.ir import loops as L
 from facula.ops.movement import contiguous_strides
+from facula.ops.promote import is_zero
 
 #: Products with an epilogue read and write at most this many buffers besides their own.
 _MOST_BUFFERS = 16
 
 
 def attach(fusion, inplace) -> None:
-    """Let products take over groups; ``inplace`` are ids of roots written over inputs."""
+    """Let products take over groups; ``inplace``: by id of a root, the input it is written over."""
     for product in [g for g in fusion.groups if g.opaque is not None and _takes(g.opaque)]:
         (c,) = product.roots
+        fits = _updates if c.node.op.name == "index_add" else _fits
         for group in fusion.groups:
-            if id(c) in group.reads and _fits(fusion, product, group, c, inplace):
+            if id(c) in group.reads and fits(fusion, product, group, c, inplace):
                 _join(fusion, product, group)
                 break
 
@@ -46,15 +54,43 @@ def _fits(fusion, product, group, c, inplace) -> bool:
     return all(_follows(fusion, root, c) for root in group.roots)
 
 
+def _updates(fusion, product, group, c, inplace) -> bool:
+    """Whether a group is an update of an input by ``c``."""
+    if len(group.roots) != 1 or any(product in other.after for other in group.after):
+        return False
+    (root,) = group.roots
+    if root.node.op.name not in ("sub", "add") or not root.dtype.is_floating_point:
+        return False
+    x, t = root.node.inputs
+    if x is not inplace.get(id(root)) or id(x) in product.reads:
+        return False
+
+    def depends(v):
+        """Whether ``v`` is a function of ``c``'s element and of numbers alone."""
+        if v is c or v.weak or v.node is not None and v.node.op.name == "constant":
+            return True
+        if v.node is None or id(v) in fusion.roots:
+            return False
+        number = v.node.op.name == "expand" and not v.node.inputs[0].ndim
+        return (number or v.node.op.kind == "pointwise") and all(map(depends, v.node.inputs))
+
+    return depends(t)
+
+
 def _takes(node) -> bool:
     """Whether a node's kernel computes an epilogue."""
+    if node.op.name == "index_add":
+        return node.params["dim"] == 0 and is_zero(node.inputs[0])
     if node.op.name == "conv_input":  # One kernel alone: none for each remainder by a stride.
         return all(s == 1 for s in node.params["stride"])
     return node.op.name in ("matmul", "conv")
 
 
 def _sizes(c):
-    """A product's own dimensions: batch, rows and columns; or image, channel and three of space."""
+    """A product's own dimensions: batch, rows and columns; or image, channel and three of space;
+    or rows and columns of what is added up."""
+    if c.node.op.name == "index_add":
+        return c.shape[0], dims.product(c.shape[1:])
     if c.node.op.name == "matmul":
         *batch, m, n = c.shape
         return dims.product(batch), m, n
@@ -153,6 +189,7 @@ class Epilogue:
         finish, index = self(k), [L.Var(f"i{d}", L.int64) for d in range(len(self.sizes))]
         with k.block() as body:
             value = finish(L.Var("sum", self.c.dtype), *index)
+            value = value, self.c.node.op.name == "index_add" and self.still()
         self.key = pickle.dumps((k.params, body, value, self.target.dtype, self.name), 5)
         self.bindings = self.scope.bindings
         names = {p.name: p.access for p in k.params if isinstance(p, L.Buffer)}
@@ -177,6 +214,24 @@ class Epilogue:
                 return scope.known[id(self.main)]
 
         return finish
+
+    def still(self):
+        """Of an update: whether it changes nothing where the sum is 0, with the numbers at hand.
+
+        -0 is left as it is by the subtraction of 0 and the addition of -0, as all numbers are, and
+        by no others.
+        """
+        (root,), scope = self.roots, self.scope
+        x = root.node.inputs[0]
+        if self.places[id(root)].memory != self.places[id(x)].memory:
+            return L.Const(False, D.bool_)
+        scope.known.clear()
+        with scope.fresh_values():
+            scope.known[id(self.c)] = L.Const(0.0, self.c.dtype)
+            scope.known[id(x)] = L.Const(-0.0, x.dtype)
+            value = scope.element(root, [L.Const(0, L.int64)] * len(self.full))
+        whole = {2: D.int16, 4: D.int32, 8: D.int64}[root.dtype.itemsize]
+        return L.bitcast(value, whole).eq(-1 << 8 * whole.itemsize - 1)
 
     def _position(self, scope, index):
         """The index in the group's shape of an element of the product."""

@@ -81,10 +81,10 @@ class Fusion:
 
     Args:
         places: where the inputs lie, by id of the value.
-        inplace: ids of the values that are written over inputs.
+        inplace: the inputs that values are written over, by id of the value.
     """
 
-    def __init__(self, program, places, inplace=()):
+    def __init__(self, program, places, inplace=None):
         self.program, self.places = program, places
         self.groups: list[Group] = []
         self.group_of: dict[int, Group] = {}
@@ -98,7 +98,7 @@ class Fusion:
             for v in node.outputs:
                 if id(v) in self.roots and node.op.kind != "opaque":
                     self._place(v)
-        attach(self, inplace)
+        attach(self, inplace or {})
         self.sort()
 
     def sort(self):
@@ -232,14 +232,14 @@ class Fusion:
         group = Group((), None, node)
         group.roots = list(node.outputs)
         for v in node.inputs:
-            under = self._memory_under(v)
+            under = self.memory_under(v)
             if id(under) in self.roots or id(under) in self.inputs:
                 self._depend(group, under)
         self.groups.append(group)
         for v in node.outputs:
             self.group_of[id(v)] = group
 
-    def _memory_under(self, v):
+    def memory_under(self, v):
         while id(v) not in self.roots and id(v) not in self.inputs and v.node.op.kind == "movement":
             v = v.node.inputs[0]
         return v

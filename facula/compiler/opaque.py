@@ -99,11 +99,11 @@ def _product(module, form, epilogue):
     return _products[module, *made_from]
 
 
-def lower_product(node, places, epilogue):
-    """The kernel calls of a matrix product or a convolution with an epilogue."""
+def lower_product(node, places, epilogue, temp):
+    """The kernel calls of a matrix product or the like with an epilogue."""
     operands = [resolve(v, places) for v in node.inputs]
-    calls = LOWERINGS[node.op.name](node, operands, [epilogue.target], None, epilogue)
-    for made in calls:
+    calls = LOWERINGS[node.op.name](node, operands, [epilogue.target], temp, epilogue)
+    for made in [made for made in calls if made.select is not None]:
         made.bindings.update(epilogue.bindings)
         made.reads |= epilogue.reads
         made.writes |= epilogue.writes
@@ -426,73 +426,102 @@ def _cat(node, operands, results, temp):
 # Scattered writes --------------------------------------------------------------------------------
 
 _scatter_kernel = deferring(scatter.scatter)
-_index_add_kernel = deferring(scatter.index_add)
-_index_put_kernel = deferring(scatter.index_put)
 
 
 def _sizes(**named):
     return {name: ("size", n) for name, n in named.items()}
 
 
-def _written(kernel, node, operands, results, temp, sizes, dim, contiguous):
-    """A call of a scattering kernel; operands that must be contiguous are copied otherwise."""
-    calls, names = [], ("x", "index", "src")
-    bindings = dict(sizes)
-    for name, value, place in zip(names, node.inputs, operands):
-        if name == "x" and is_zero(value):
-            continue
-        if name in contiguous and not same_shape(place.strides, contiguous_strides(value.shape)):
-            target = temp(place.dtype, value.shape)
-            calls.append(copy(value, place, target))
-            place = target
-        bindings[name] = C.memory(place)
-    bindings["y"] = C.memory(results[0])
-    calls.append(C.call(kernel, bindings, [(node, dim)]))
-    return calls
+def _start_of(node, operands, result, temp):
+    """How the target of a scattering kernel begins, calls before it, and the places it reads."""
+    if is_zero(node.inputs[0]):
+        return "zero", [], []
+    if operands[0].memory == result.memory:
+        return "place", [], [result]
+    return "copy", *_solid(node.inputs[:1], operands[:1], temp)
 
 
 def _scatter(node, operands, results, temp):
     x, index, src = node.inputs
-    dim, rank = node.params["dim"], x.ndim
-    kernel = _scatter_kernel(x.dtype, rank, dim, node.params["reduce"], is_zero(x))
-    sizes = {}
-    for d in range(rank):
-        sizes.update(
-            _sizes(
-                **{
-                    f"n{d}": index.shape[d],
-                    f"m{d}": x.shape[d],
-                    f"i{d}": operands[1].strides[d],
-                    f"s{d}": operands[2].strides[d],
-                }
-            )
-        )
-    return _written(kernel, node, operands, results, temp, sizes, dim, ("x",))
+    dim, last, how = node.params["dim"], x.ndim - 1, node.params["reduce"]
+    start, calls, reads = _start_of(node, operands, results[0], temp)
+    bindings = dict(zip("x", map(C.memory, reads)))
+    i_strides, s_strides = (place.strides for place in operands[1:])
+    for d, sizes in enumerate(zip(index.shape, x.shape, i_strides, s_strides)):
+        bindings.update(_sizes(**{f"{c}{d}": n for c, n in zip("nmis", sizes)}))
+    bindings.update(zip(("index", "src", "y"), map(C.memory, (*operands[1:], *results))))
+    units = dims.same(i_strides[last], 1), dims.same(s_strides[last], 1)
+
+    def select(values, machine):
+        columns, work = values[f"n{last}"], dims.product(values[f"n{d}"] for d in range(last + 1))
+        method = "rows" if dims.same(i_strides[last], 0) else "lanes"
+        if dim == last or columns < scatter.NARROW:
+            method = "lines"
+        kernel = _scatter_kernel(x.dtype, last + 1, dim, how, start, method, units)
+        others = work // max(columns * values[f"n{dim}"], 1)
+        cut = scatter.columns_of(columns, work, others, x.dtype.itemsize, machine.threads)
+        return kernel, {"columns": cut}
+
+    reads = [*reads, *operands[1:]]
+    return [*calls, C.selected(select, bindings, reads, results, [(node, dim)])]
 
 
-def _index_add(node, operands, results, temp):
+def _strides_of(value, place, ends, temp):
+    """The strides of runs of dimensions, each taken as one: (calls, place, strides).
+
+    ``ends`` are where the runs end. Where a run is not one in memory, the value is copied.
+    """
+    found, start = [], 0
+    for end in ends:
+        run = [d for d in range(start, end) if not is_one(value.shape[d])]
+        for a, b in zip(run, run[1:]):
+            if not dims.same(place.strides[a], place.strides[b] * value.shape[b]):
+                target = temp(place.dtype, value.shape)
+                calls, target, found = _strides_of(value, target, ends, temp)
+                return [copy(value, place, target), *calls], target, found
+        found.append(place.strides[run[-1]] if run else 1)
+        start = end
+    return [], place, found
+
+
+def _rows(node, operands, results, temp, update, outer, width):
+    """``index_add`` and ``index_put``: rows of ``width`` positions, behind ``outer`` dimensions."""
     x, index, src = node.inputs
-    dim = node.params["dim"]
-    sizes = _sizes(
-        outer=dims.product(x.shape[:dim]),
-        rows=x.shape[dim],
-        count=dims.product(index.shape),
-        inner=dims.product(x.shape[dim + 1 :]),
-    )
-    kernel = _index_add_kernel(x.dtype, is_zero(x))
-    return _written(kernel, node, operands, results, temp, sizes, dim, ("x", "index", "src"))
+    start, calls, reads = _start_of(node, operands, results[0], temp)
+    bindings = dict(zip("x", map(C.memory, reads)))
+    ends = (index.ndim,) if outer is not None else (1, 2)
+    i_calls, i_place, i_strides = _strides_of(index, operands[1], ends, temp)
+    dim = outer or 0
+    lead = src.ndim - (x.ndim - dim - width)
+    s_calls, s_place, s_strides = _strides_of(src, operands[2], (dim, lead, src.ndim), temp)
+    sizes = {"outer": dims.product(x.shape[:dim]), "inner": dims.product(x.shape[dim + width :])}
+    sizes["count"] = dims.product(src.shape[dim:lead])
+    sizes.update((f"m{d}", x.shape[dim + d]) for d in range(width))
+    sizes.update(zip(("i_n", "i_w"), (*i_strides, 1)))
+    sizes.update(zip(("s_o", "s_n", "s_j"), s_strides))
+    bindings.update(_sizes(**sizes))
+    bindings.update(zip(("index", "src", "y"), map(C.memory, (i_place, s_place, *results))))
+    how = "add" if node.params.get("accumulate", True) else "set"
+
+    def select(values, machine):
+        outer, count, inner = (values[name] for name in ("outer", "count", "inner"))
+        solid, narrow = dims.same(s_strides[2], 1), inner < scatter.NARROW
+        form = scatter.Form(x.dtype, how, width, start, solid, narrow)
+        work, d = outer * count * inner, x.dtype.itemsize
+        cut = scatter.columns_of(inner, work, outer, d, machine.threads)
+        return _product(scatter, form, update), {"columns": cut}
+
+    reads = [*reads, i_place, s_place]
+    calls = [*calls, *i_calls, *s_calls]
+    return [*calls, C.selected(select, bindings, reads, results, [(node, dim)])]
+
+
+def _index_add(node, operands, results, temp, update=None):
+    return _rows(node, operands, results, temp, update, node.params["dim"], 1)
 
 
 def _index_put(node, operands, results, temp):
-    x, index, src = node.inputs
-    width = index.shape[1]
-    sizes = _sizes(
-        count=index.shape[0],
-        inner=dims.product(x.shape[width:]),
-        **{f"m{d}": x.shape[d] for d in range(width)},
-    )
-    kernel = _index_put_kernel(x.dtype, width, node.params["accumulate"], is_zero(x))
-    return _written(kernel, node, operands, results, temp, sizes, 0, ("x", "index", "src"))
+    return _rows(node, operands, results, temp, None, None, node.inputs[1].shape[1])
 
 
 LOWERINGS: dict = {

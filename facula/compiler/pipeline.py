@@ -8,9 +8,9 @@ from facula.compiler.calls import Compiled, call
 from facula.compiler.epilogue import Epilogue
 from facula.compiler.expand import expand
 from facula.compiler.fuse import Fusion
-from facula.compiler.outputs import own_outputs
+from facula.compiler.outputs import is_onto, own_outputs
 from facula.compiler.schedule import Schedule
-from facula.compiler.simplify import simplify
+from facula.compiler.simplify import same_shape, simplify
 from facula.compiler.unify import unify
 from facula.compiler.views import Place, below_reshapes
 from facula.ir import dims
@@ -40,8 +40,8 @@ class _Lowering:
             for i, v in enumerate(program.inputs)
             if layouts[i] is not None and layouts[i] != "shape"
         }
-        written = [v for v, target in zip(program.outputs, into) if target is not None]
-        inplace = {id(r) for v in written for r in (v, below_reshapes(v))}
+        written = [(v, program.inputs[i]) for v, i in zip(program.outputs, into) if i is not None]
+        inplace = {id(r): x for v, x in written for r in (v, below_reshapes(v))}
         self.fusion = Fusion(program, self.places, inplace)
         self.copies: list = []
         self._place_outputs()
@@ -58,16 +58,25 @@ class _Lowering:
                 source = self.program.inputs[target]
                 place = self.places[id(source)]
                 if not self._safe(root, source):
-                    temp = self._temp(root)
-                    self.copies.append((root, temp, place))
+                    temp = self._temp(v)
+                    self.copies.append((v, temp, place))
                     place = temp
+                if root is not v:
+                    place = Place(
+                        *place.memory, v.dtype, contiguous_strides(root.shape), place.offset
+                    )
             self.places[id(root)] = place
         self.fusion.sort()
 
     def _safe(self, root, source):
         """Whether ``root`` can be written over the input ``source``, other readers first."""
         group = self.fusion.group_of[id(root)]
-        if group.opaque is not None or any(r is root for r in group.reductions()):
+        readers = [g for g in self.fusion.groups if id(source) in g.reads and g is not group]
+        if group.opaque is not None:  # Scatters into it, or updates it.
+            if root is group.roots[0] and not self._scatters(group.opaque, source):
+                return False
+            return self.fusion.order(readers, group)
+        if any(r is root for r in group.reductions()):
             return False
         # Of a kernel that reduces, what is written after its only pass and read there alone.
         after = [] if group.reduced is None else group.reductions()
@@ -78,8 +87,13 @@ class _Lowering:
                     return False
                 if other in after and self.fusion.group_of.get(id(v)) is group:
                     return False
-        readers = [g for g in self.fusion.groups if id(source) in g.reads and g is not group]
         return self.fusion.order(readers, group)
+
+    def _scatters(self, node, source):
+        """Whether a node may scatter right into ``source``, which its other operands are not."""
+        solid = same_shape(self.places[id(source)].strides, contiguous_strides(source.shape))
+        others = map(self.fusion.memory_under, node.inputs[1:])
+        return is_onto(node, source) and solid and all(v is not source for v in others)
 
     def _temp(self, v):
         return self._between(v.dtype, v.shape)
@@ -97,7 +111,8 @@ class _Lowering:
                     # Results that only backward wants are not written unless it comes.
                     inside = group.opaque.op.info.get("spare", False)
                     # A product that its epilogue alone reads stays in registers.
-                    inside = inside or group.epilogue is not None and root is group.roots[0]
+                    if group.epilogue is not None and not group.opaque.op.info.get("onto"):
+                        inside = inside or root is group.roots[0]
                 else:
                     inside = not group.holds_all(root)
                 if id(root) not in self.places and (id(root) in read_outside or not inside):
@@ -119,7 +134,7 @@ class _Lowering:
             if group.epilogue is not None:
                 name = _name(group.epilogue)
                 epilogue = Epilogue(group, self.fusion, self.places, self.numbers, name)
-                return opaque.lower_product(group.opaque, self.places, epilogue)
+                return opaque.lower_product(group.opaque, self.places, epilogue, self._between)
             return opaque.lower(group.opaque, self.places, self._between)
         schedule = Schedule(group, self.fusion, self.places, self.numbers, _name(group))
         kernel = schedule.kernel()

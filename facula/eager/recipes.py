@@ -101,7 +101,9 @@ class Recipe:
 
     def _plain(self, metas, symbols, forgets=False):
         """The plan that records nothing; it is made for metas, not for these tensors."""
-        change = self._change(metas, forgets, False) if self.site.into else None
+        # What scatters into its operand finds no old values in others that share its memory.
+        apart = any(node.op.info.get("onto") for node in self.routine.program.nodes)
+        change = self._change(metas, forgets, apart) if self.site.into else None
         bound = self._bind(self.routine, symbols, metas)
         return plans.plain(bound, self.slots, self.names, self.results, change)
 

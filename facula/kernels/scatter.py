@@ -1,12 +1,19 @@
 """Writes to positions that are data: scatter, index_add, index_put.
 
-The result starts as a copy of the target (or as zeros), then elements are combined into it *in
-the order of the index*, so that sums and last-write-wins have the same bits on any number of
-threads. Threads share the work by what they may write to:
+The result starts as a copy of the target, as zeros, or is the target itself; then elements are
+combined into it *in the order of the index*, so that sums and last-write-wins have the same bits
+on any number of threads. Threads share the work by what they may write to:
 
-``lines``  (scatter) every line along the scatter dimension is one thread's.
-``rows``   (index_add, index_put) the target's rows are cut in blocks; for each block a thread
-           walks over the whole index and takes the entries that fall into its block.
+``rows``   (index_add, index_put) A thread takes some columns of all rows, in vector lanes, at
+           least a line of memory; it goes through the whole index.
+``lanes``  (scatter along a dimension that is not the last) Likewise, but that each lane has a
+           position of its own.
+``lines``  (scatter along the last dimension, or of few columns) Every line along the dimension is
+           one thread's, element by element.
+
+Rows may be *updated* once all is added to them: ``x - rate * y`` over ``x``. If, with the numbers
+at hand, a ``y`` of 0 leaves any ``x`` as it is (``update.still``), only rows that the index names
+are updated, each once; else all are.
 
 Indices are checked before they are used; one out of range is left out and gives status 1.
 Limit: memory traffic, one read of index and source and one read and write of the rows touched.
@@ -14,15 +21,20 @@ Limit: memory traffic, one read of index and source and one read and write of th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from facula.base import dtypes as D
 from facula.ir import loops as L
 from facula.ir.dims import product
 
-#: Elements that one parallel chunk of the initial copy has at least.
+#: Elements that one parallel chunk of the initial copy, or of the lines, has at least.
 _CHUNK = 16384
-#: Blocks of rows that a target is cut into, at most.
-_BLOCKS = 8
+#: Fewer columns are not worth vectors.
+NARROW = 4
+#: Bytes that a thread's columns have at least: two threads should not write to one line of memory.
+_LINE = 64
 STATUS = 1
+_ONE = L.Const(1, D.int64)
 
 
 def combine(how: str, old, new):
@@ -34,38 +46,192 @@ def combine(how: str, old, new):
     return L.binary(how, old, new)
 
 
-def _start(k, x, y, total):
-    """``y`` becomes a copy of ``x``, or zeros where there is no ``x``."""
+def _start(k, start, y, total):
+    """``y`` becomes a copy of x, or zeros; with ``start`` "place" it is what it has to be."""
+    if start == "place":
+        return
+    x = k.buffer("x", y.dtype) if start == "copy" else None
+    zero = False if y.dtype is D.bool_ else 0.0 if y.dtype.is_floating_point else 0
     with k.parallel(0, L.idiv_ceil(total, _CHUNK)) as b:
         lo = k.let(b * _CHUNK, "lo")
         hi = k.let(L.minimum(lo + _CHUNK, total), "hi")
         with k.vector(lo, hi) as i:
-            k.store(y, i, x[i] if x is not None else L.Const(_zero(y.dtype), y.dtype))
+            k.store(y, i, x[i] if x is not None else L.Const(zero, y.dtype))
 
 
-def _zero(dtype):
-    return False if dtype is D.bool_ else 0.0 if dtype.is_floating_point else 0
+def _inside(k, where, size):
+    return k.let((where >= 0) & (where < size), "ok")
 
 
-def scatter(dtype, rank: int, dim: int, how: str, from_zero: bool) -> L.Kernel:
+def _fail(k):
+    """In the branch of an index out of range."""
+    with k.else_():
+        k.check(L.Const(False, D.bool_), STATUS)
+
+
+def columns_of(columns: int, work: int, others: int, itemsize: int, threads: int) -> int:
+    """How many of the columns a thread takes.
+
+    Args:
+        work: elements that are combined in all.
+        others: parts that the work has without a cut of columns.
+    """
+    least = max(_LINE // itemsize, 1)
+    parts = min(threads // max(others, 1), columns // least, work // _CHUNK)
+    if parts < 2:
+        return max(columns, 1)
+    return -(-columns // (parts * least)) * least
+
+
+class Form(NamedTuple):
+    """A kernel of :func:`build`.
+
+    Attributes:
+        dtype: of src and y.
+        how: see :func:`combine`.
+        width: positions that say which row.
+        start: what y begins as: a "copy" of x, "zero", or "place": itself.
+        solid: a row of src is contiguous.
+        narrow: rows are not worth vectors.
+    """
+
+    dtype: D.dtype
+    how: str
+    width: int
+    start: str
+    solid: bool
+    narrow: bool
+
+
+def build(form: Form, update=None, out=None, name="") -> L.Kernel:
+    """``y[o, row(i), j] = combine(y[o, row(i), j], src[o, i, j])``, y contiguous.
+
+    Parameters: x (if ``start`` is "copy", contiguous), index, src, y; sizes outer, count, inner and
+    ``m{d}``, the sizes that the ``width`` positions of a row are in; strides i_n and i_w of the
+    index, s_o, s_n and s_j (unless ``solid``) of src; ``columns``: those of a thread.
+
+    Args:
+        update: see ``compiler.epilogue``; ``name`` is what it does.
+    """
+    return _Rows(form, update, name).k.kernel()
+
+
+class _Rows:
+    """Writes one kernel."""
+
+    def __init__(self, form, update, name):
+        dtype, how, width, start, solid, self.narrow = form
+        k = self.k = L.Builder(f"rows_{how}_{dtype.name}_{width}{name and '_' + name}")
+        self.index, self.src = k.buffer("index", D.int64), k.buffer("src", dtype)
+        self.y = k.buffer("y", dtype, "rw")
+        self.outer, self.count, self.inner = (k.size(s) for s in ("outer", "count", "inner"))
+        self.m = [k.size(f"m{d}") for d in range(width)]
+        self.i_n, self.i_w = k.size("i_n"), k.size("i_w") if width > 1 else _ONE
+        s_o, s_n, s_j = k.size("s_o"), k.size("s_n"), _ONE if solid else k.size("s_j")
+        self.columns = k.size("columns")
+        self.rows = product(self.m)
+        finish = update(k) if update else None
+        _start(k, start, self.y, self.outer * self.rows * self.inner)
+        with self._parts() as (o, lo, hi), k.serial(0, self.count) as i:
+            inside, row = self._row(i)
+            with k.if_(inside):
+                to = k.let((o * self.rows + row) * self.inner, "to")
+                from_ = k.let(o * s_o + i * s_n, "from")
+                with self._along(lo, hi) as j:
+                    new = combine(how, self.y[to + j], self.src[from_ + j * s_j])
+                    k.store(self.y, to + j, new)
+            _fail(k)
+        if update:
+            self._update(finish, k.let(update.still(), "still"))
+
+    def _parts(self):
+        return _Parts(self.k, self.outer, self.inner, self.columns)
+
+    def _along(self, lo, hi):
+        return (self.k.serial if self.narrow else self.k.vector)(lo, hi)
+
+    def _row(self, i):
+        """Whether entry ``i`` of the index is inside, and the row that it names."""
+        k, row, inside = self.k, None, None
+        for d, size in enumerate(self.m):
+            where = k.let(self.index[i * self.i_n + d * self.i_w], "w")
+            ok = _inside(k, where, size)
+            inside = ok if inside is None else inside & ok
+            row = where if row is None else row * size + where
+        return inside, row
+
+    def _update(self, finish, still):
+        k, rows = self.k, self.rows
+        done = k.scratch("done", D.uint8, rows, per_thread=True)
+        with self._parts() as (_, lo, hi):
+            with k.vector(0, rows) as i:
+                k.store(done, i, 0)
+            with k.serial(0, L.select(still, self.count, rows)) as i:
+                entry = self.index.load(i * self.i_n, still)
+                row = k.let(L.select(still, entry, i), "row")
+                inside = _inside(k, row, rows)
+                with k.if_(inside), k.if_(done[row].eq(0)):
+                    k.store(done, row, 1)
+                    with self._along(lo, hi) as j:
+                        finish(self.y[row * self.inner + j], row, j)
+
+
+class _Parts:
+    """Outer indices and blocks of columns, in parallel: yields (outer index, first, end)."""
+
+    def __init__(self, k, outer, inner, columns):
+        self.k, self.inner, self.columns = k, inner, columns
+        self.blocks = k.let(L.idiv_ceil(inner, columns), "blocks")
+        self.loop = k.parallel(0, outer * self.blocks)
+
+    def __enter__(self):
+        k, part = self.k, self.loop.__enter__()
+        o = k.let(part // self.blocks, "o")
+        lo = k.let((part % self.blocks) * self.columns, "lo")
+        return o, lo, k.let(L.minimum(lo + self.columns, self.inner), "hi")
+
+    def __exit__(self, *error):
+        return self.loop.__exit__(*error)
+
+
+def scatter(dtype, rank, dim, how, start, method, units=(False, False)) -> L.Kernel:
     """``y[..., index[p], ...] = combine(y, src[p])`` for all positions p of the index.
 
-    Parameters: x (unless ``from_zero``), index, src, y; sizes ``n{d}`` of the index, ``m{d}`` of
-    y, strides ``i{d}`` of the index, ``s{d}`` of src. x and y are contiguous.
+    Parameters: x (if ``start`` is "copy"), index, src, y; sizes ``n{d}`` of the index, ``m{d}`` of
+    y, strides ``i{d}`` of the index, ``s{d}`` of src; ``columns``. x and y are contiguous.
+
+    Args:
+        method: "lines" or, where ``dim`` is not the last dimension, "lanes", or "rows" if the
+            index is the same for all of the last dimension.
+        units: whether the last strides of index and src are 1.
     """
-    k = L.Builder(f"scatter_{how}_{dtype.name}_{rank}d{dim}")
-    x = None if from_zero else k.buffer("x", dtype)
+    k = L.Builder(f"scatter_{how}_{dtype.name}_{rank}d{dim}_{method}")
     index, src = k.buffer("index", D.int64), k.buffer("src", dtype)
     y = k.buffer("y", dtype, "rw")
     n, m, i_s, s_s = ([k.size(f"{c}{d}") for d in range(rank)] for c in "nmis")
-    total = product(m)
-    _start(k, x, y, total)
-    strides = [product(m[d + 1 :]) for d in range(rank)]
+    for strides, unit in zip((i_s, s_s), units):
+        strides[-1] = _ONE if unit else strides[-1]
+    columns = k.size("columns")
+    _start(k, start, y, product(m))
+    steps = [product(m[d + 1 :]) for d in range(rank)]
     others = [d for d in range(rank) if d != dim]
-    grain = L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1)
-    with k.parallel(0, product([n[d] for d in others]), grain=grain) as line:
-        place = {}
-        rest = line
+    last = [] if method == "lines" else [others.pop()]
+    grain = L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1) if not last else _ONE
+
+    def one(at, from_, to, where, mask=None):
+        target = k.let(to + where * steps[dim], "to")
+        old = y.load(target, mask) if how != "set" else None
+        k.store(y, target, combine(how, old, src[from_]) if old is not None else src[from_], mask)
+
+    def entry(at, from_, to):
+        where = k.let(index[at], "w")
+        with k.if_(_inside(k, where, m[dim])):
+            one(at, from_, to, where)
+        _fail(k)
+
+    blocks = k.let(L.idiv_ceil(n[last[0]], columns), "blocks") if last else _ONE
+    with k.parallel(0, product([n[d] for d in others]) * blocks, grain=grain) as line:
+        place, rest = {}, k.let(line // blocks, "q")
         for d in reversed(others[1:]):
             place[d] = k.let(rest % n[d], "q")
             rest = k.let(rest // n[d], "q")
@@ -75,90 +241,23 @@ def scatter(dtype, rank: int, dim: int, how: str, from_zero: bool) -> L.Kernel:
         def base(by):
             return k.let(sum((place[d] * by[d] for d in others), L.Const(0, D.int64)), "base")
 
-        at, from_, to = base(i_s), base(s_s), base(strides)
+        at, from_, to = base(i_s), base(s_s), base(steps)
+        if last:
+            lo = k.let((line % blocks) * columns, "lo")
+            hi = k.let(L.minimum(lo + columns, n[last[0]]), "hi")
         with k.serial(0, n[dim]) as i:
-            where = k.let(index[at + i * i_s[dim]], "w")
-            inside = k.let((where >= 0) & (where < m[dim]), "ok")
-            k.check(inside, STATUS)
-            with k.if_(inside):
-                target = k.let(to + where * strides[dim], "to")
-                k.store(y, target, combine(how, y[target], src[from_ + i * s_s[dim]]))
-    return k.kernel()
-
-
-def index_add(dtype, from_zero: bool) -> L.Kernel:
-    """``y[o, index[i], j] += src[o, i, j]``; everything contiguous.
-
-    Parameters: x (unless ``from_zero``), index, src, y; sizes outer, rows (of y), count, inner.
-    """
-    k = L.Builder(f"index_add_{dtype.name}")
-    x = None if from_zero else k.buffer("x", dtype)
-    index, src = k.buffer("index", D.int64), k.buffer("src", dtype)
-    y = k.buffer("y", dtype, "rw")
-    outer, rows, count, inner = (k.size(s) for s in ("outer", "rows", "count", "inner"))
-    _start(k, x, y, outer * rows * inner)
-    with _row_blocks(k, outer, rows, count * inner) as (o, lo, hi):
-        with k.serial(0, count) as i:
-            where = k.let(index[i], "w")
-            k.check((where >= 0) & (where < rows), STATUS)
-            with k.if_((where >= lo) & (where < hi)):
-                to, from_ = k.let((o * rows + where) * inner), k.let((o * count + i) * inner)
-                with k.vector(0, inner) as j:
-                    k.store(y, to + j, combine("add", y[to + j], src[from_ + j]))
-    return k.kernel()
-
-
-class _row_blocks:  # noqa: N801  used as a context manager, like the builder's own
-    """Blocks of rows in parallel: yields (outer index, first row, end row)."""
-
-    def __init__(self, k, outer, rows, work):
-        self.k, self.rows = k, rows
-        # Few entries are not worth several walks over the index.
-        self.blocks = k.let(
-            L.maximum(L.minimum(L.minimum(work // _CHUNK, rows), _BLOCKS), 1), "blocks"
-        )
-        self.loop = k.parallel(0, outer * self.blocks)
-
-    def __enter__(self):
-        k, part = self.k, self.loop.__enter__()
-        o, block = k.let(part // self.blocks, "o"), k.let(part % self.blocks, "b")
-        return (
-            o,
-            k.let(block * self.rows // self.blocks, "lo"),
-            k.let((block + 1) * self.rows // self.blocks, "hi"),
-        )
-
-    def __exit__(self, *error):
-        return self.loop.__exit__(*error)
-
-
-def index_put(dtype, width: int, accumulate: bool, from_zero: bool) -> L.Kernel:
-    """``y[index[r, 0], ..., index[r, width - 1], j] = src[r, j]`` (or +=); all contiguous.
-
-    Parameters: x (unless ``from_zero``), index, src, y; sizes count, inner and ``m{d}``, the
-    sizes of y's first ``width`` dimensions.
-    """
-    how = "add" if accumulate else "set"
-    k = L.Builder(f"index_put_{how}_{dtype.name}_{width}")
-    x = None if from_zero else k.buffer("x", dtype)
-    index, src = k.buffer("index", D.int64), k.buffer("src", dtype)
-    y = k.buffer("y", dtype, "rw")
-    count, inner = k.size("count"), k.size("inner")
-    m = [k.size(f"m{d}") for d in range(width)]
-    _start(k, x, y, product(m) * inner)
-    with _row_blocks(k, L.Const(1, D.int64), m[0], count * inner) as (_, lo, hi):
-        with k.serial(0, count) as r:
-            parts = [k.let(index[r * width + d], "w") for d in range(width)]
-            inside = parts[0] >= 0
-            for d, part in enumerate(parts):
-                inside = inside & (part >= 0) & (part < m[d])
-            inside = k.let(inside, "ok")
-            k.check(inside, STATUS)
-            with k.if_(inside & (parts[0] >= lo) & (parts[0] < hi)):
-                row = parts[0]
-                for d in range(1, width):
-                    row = row * m[d] + parts[d]
-                to, from_ = k.let(row * inner), k.let(r * inner)
-                with k.vector(0, inner) as j:
-                    k.store(y, to + j, combine(how, y[to + j], src[from_ + j]))
+            at_i, from_i = k.let(at + i * i_s[dim], "at"), k.let(from_ + i * s_s[dim], "from")
+            if method == "lines":
+                entry(at_i, from_i, to)
+            elif method == "rows":
+                where = k.let(index[at_i], "w")
+                with k.if_(_inside(k, where, m[dim])), k.vector(lo, hi) as j:
+                    one(at_i, from_i + j * s_s[-1], to + j, where)
+                _fail(k)
+            else:
+                with k.vector(lo, hi) as j:
+                    where = k.let(index[at_i + j * i_s[-1]], "w")
+                    inside = _inside(k, where, m[dim])
+                    k.check(inside, STATUS)
+                    one(at_i, from_i + j * s_s[-1], to + j, where, inside)
     return k.kernel()

@@ -296,4 +296,6 @@ def index_add(input: Value, dim, index: Value, source: Value, *, alpha: Scalar =
     expected = _index_shape(input.shape, dim, index.shape)
     if tuple(source.shape) != tuple(expected):
         fail(ShapeError, "index_add", f"source has shape {source.shape}, expected {expected}")
-    return index_add_(input, index, to(F.mul(source, alpha), input.dtype), dim=dim)
+    if isinstance(alpha, Value) or alpha != 1:
+        source = to(F.mul(source, alpha), input.dtype)
+    return index_add_(input, index, source, dim=dim)
