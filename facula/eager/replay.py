@@ -14,11 +14,13 @@ from facula.eager import dispatch, plans, recipes, tape
 from facula.eager.capture import CaptureError, Trace, Traced, capturing
 from facula.eager.events import roll_back
 from facula.eager.grad_mode import capture, mode
+from facula.eager.meta import Size
 from facula.eager.standins import Pending
 from facula.eager.structures import flatten, unflatten
 from facula.eager.tensor import Tensor
-from facula.eager.tracing import Results, Routine, symbols_of
+from facula.eager.tracing import Results, Routine, concrete, symbols_of
 from facula.ir import dims
+from facula.ir.dims import Dim
 from facula.runtime import guards, random
 
 _meta, _storage = attrgetter("_meta"), attrgetter("_storage")
@@ -203,6 +205,12 @@ class Entry:
         return all((x._grad is None) is empty for x, empty in self.guards)
 
 
+def _concrete(x, symbols):
+    """A leaf of a result: a size or a shape as it is at these sizes."""
+    found = concrete(x, symbols) if isinstance(x, (Dim, Size)) else x
+    return Size(found) if isinstance(x, Size) else found
+
+
 def tensors_and_numbers(leaves) -> list:
     """Those of a call's leaves that are inputs of the Program."""
     return [x for x in leaves if isinstance(x, Tensor) or type(x) is float]
@@ -225,6 +233,7 @@ class Plan:
         self.where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) or type(x) is float]
         self.given = [i for i in self.where if isinstance(leaves[i], Tensor)]
         self.drawn = dims.evaluate(entry.drawn, symbols)
+        self.results = [_concrete(x, symbols) for x in entry.results]
         self.metas = list(map(_meta, entry.state))
         self.storages = list(map(_storage, entry.state))
         self.inputs = list(everything)  # what is not captured is replaced at each call
@@ -375,7 +384,7 @@ class Plan:
                 result._grad_fn = _gone
             return result
         made = []
-        for x in entry.results:
+        for x in self.results:
             kind, j = x if type(x) is tuple and len(x) == 2 else (None, None)
             if kind == "output":
                 if entry.requires[j] and not entry.records:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from facula.ir.dims import Dim
+
 
 def flatten(tree, leaves: list):
     """Leaves of nested containers into ``leaves``; what remains, hashable."""
@@ -11,7 +13,8 @@ def flatten(tree, leaves: list):
     if kind in (tuple, list):
         return (kind, *[flatten(x, leaves) for x in tree])
     if kind is dict:
-        return (kind, tuple(tree), *[flatten(x, leaves) for x in tree.values()])
+        keys = tuple([int(k) if type(k) is Dim else k for k in tree])
+        return (kind, keys, *[flatten(x, leaves) for x in tree.values()])
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
         return (kind, *[flatten(x, leaves) for x in tree])
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):

@@ -10,6 +10,7 @@ guard (sizes of 1 are traced as the integer 1, because they broadcast).
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -169,6 +170,16 @@ class Dim:
         return self._symbols
 
     def __repr__(self):
+        return str(int(self)) if _read_by_user(sys._getframe(1)) else self.text()
+
+    __str__ = __repr__
+
+    def __format__(self, spec):
+        user = spec or _read_by_user(sys._getframe(1))
+        return format(int(self), spec) if user else self.text()
+
+    def text(self) -> str:
+        """The polynomial, written out."""
         if self._text is None:
             parts = []
             for monomial, c in sorted(self.terms.items(), key=_term_text):
@@ -178,6 +189,15 @@ class Dim:
                 parts.append("*".join(factors))
             self._text = "+".join(parts).replace("+-", "-")
         return self._text
+
+
+def _read_by_user(frame) -> bool:
+    """Whether a function that is being traced puts a size into a text, which holds its value."""
+    if getattr(_active, "guards", None) is None:
+        return False
+    while frame is not None and frame.f_globals.get("__name__") == "facula.eager.meta":
+        frame = frame.f_back  # ``Size``, which writes its sizes
+    return frame is not None and not frame.f_globals.get("__name__", "").startswith("facula.")
 
 
 def _term_text(term):

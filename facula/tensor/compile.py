@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import warnings
+import weakref
 from operator import is_
 
 from facula.base.errors import ArgumentTypeError, fail
@@ -27,6 +28,7 @@ from facula.eager.tensor import Tensor
 from facula.tensor.surroundings import Surroundings
 
 _NOTHING = flatten(((), {}), [])
+_captured: weakref.WeakSet = weakref.WeakSet()
 #: Captures of one function kept; beyond, it runs as it is.
 MOST_CAPTURES = 64
 #: Plans of one function kept, one per sizes of its arguments; then all are forgotten.
@@ -63,18 +65,49 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="facula", mode
     return function
 
 
+def forget_captures() -> None:
+    """Let all functions be captured anew when they are called next."""
+    for one in list(_captured):
+        one.forget()
+
+
 def _module(model, fullgraph):
     """A module whose call is captured; everything else is the original's."""
-    call = Captured(model.__call__, fullgraph, model).quick()
+    shell = object.__new__(_optimized(model, fullgraph))
+    shell.__dict__ = model.__dict__  # one state, whichever of the two it is reached through
+    return shell
 
-    class OptimizedModule(type(model)):
+
+def compile_module(model, fullgraph=False, disable=False, **settings) -> None:
+    """Let the calls of this module itself be captured from now on (``Module.compile``)."""
+    compile(**settings)  # refuses what it does not know
+    if not disable:
+        kind = _optimized(model, fullgraph)
+        kind.__name__ = type(model).__name__
+        model.__class__ = kind
+
+
+def _optimized(model, fullgraph):
+    """The class of a module whose calls are those of ``model``, captured."""
+    call, plain = Captured(model.__call__, fullgraph, model).quick(), type(model)
+
+    class OptimizedModule(plain):
         def __call__(self, *args, **kwargs):
             return call(*args, **kwargs)
 
+        def __reduce_ex__(self, protocol):
+            # A copy has captures of its own.
+            original = object.__new__(plain)
+            original.__dict__ = self.__dict__
+            _, _, *state = original.__reduce_ex__(protocol)
+            return (_again, (plain, fullgraph), *state)
+
     OptimizedModule.__name__ = "OptimizedModule"
-    shell = object.__new__(OptimizedModule)
-    shell.__dict__ = model.__dict__  # one state, whichever of the two it is reached through
-    return shell
+    return OptimizedModule
+
+
+def _again(kind, fullgraph):
+    return _module(kind.__new__(kind), fullgraph)
 
 
 class Captured:
@@ -87,6 +120,11 @@ class Captured:
 
     def __init__(self, fn, fullgraph, module=None):
         self.fn, self.fullgraph, self.module = fn, fullgraph, module
+        _captured.add(self)
+        self.forget()
+
+    def forget(self):
+        """Start again, without any capture."""
         self.surroundings: dict = {}
         self.plans: dict = {}
         self.entries: dict = {}

@@ -75,6 +75,15 @@ class Module(HookMethods, StateMethods):
             return _hooks._call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
+    def compile(self, *args, **kwargs):
+        """Capture this module's calls from now on, as ``facula.compile(module)`` would.
+
+        Takes what :func:`facula.compile` takes behind the model; gives nothing back.
+        """
+        from facula.tensor.compile import compile_module  # Few programs need the compiler.
+
+        compile_module(self, *args, **kwargs)
+
     # Registration
 
     def register_parameter(self, name, param):
