@@ -9,6 +9,12 @@ blocks' sums are added in order. Blocks depend on sizes alone, so nothing depend
 For each block x is copied with its padding (``windows``) and g packed with output channels side by
 side, each by all threads together; then threads sum tiles of some terms by some vectors of
 channels over the pixels: each term's input is one pointer that walks along the rows.
+
+Where a group has but a few terms (depthwise, or images themselves) vectors run along the
+rows of g instead: threads take output channels by themselves. A weight is then 64 bytes of sums,
+columns modulo their number, each a chain in the order of the rows of a block; at last they are
+added up as halves. It takes a load an instruction: 0.5 to 0.8 of the machine's limit, and g is
+read as it lies.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from facula.ir import loops as L
 from facula.kernels import tiles
 from facula.kernels.conv import Choice
 from facula.kernels.tiles import Source
-from facula.kernels.windows import Windows, geometry, numbered, piece_of
+from facula.kernels.windows import Windows, even, geometry, numbered, piece_of
 
 #: Size parameters, as those of ``conv.SIZES``; strides of x, g and w. w is contiguous in (c, t).
 SIZES = (
@@ -31,10 +37,15 @@ SIZES = (
     *("g_n", "g_c", "g_0", "g_1", "g_2"),
     "w_out",
 )
-#: Rows, columns and images of a block; terms that a thread takes at a time.
-CUTS = ("row_cut", "column_cut", "image_cut", "term_cut")
+#: Rows, columns and images of a block; terms that a thread takes at a time (along rows: output
+#: channels).
+CUTS = ("row_cut", "column_cut", "image_cut", "share")
 #: Pixels of a block, about: its g stays in the caches.
 _PIXELS = 384
+#: Up to so many terms of a group vectors may run along the rows.
+_FEW = 32
+#: Elements of the input of a block then: they stay in the first-level cache.
+_NEAR = 1 << 13
 
 
 class Form(NamedTuple):
@@ -44,7 +55,7 @@ class Form(NamedTuple):
         dtype: of x, g and w.
         x_unit, g_unit: whether the last stride of x and of g is 1.
         strided: whether the last stride of the convolution may be other than 1.
-        vectors: of output channels in a tile, 1 or 2.
+        vectors: of output channels in a tile, 1 or 2; 0 along rows.
         vector_bytes: 16, 32 or 64.
     """
 
@@ -63,12 +74,17 @@ class Form(NamedTuple):
 
 def build(form: Form) -> L.Kernel:
     """The kernel: parameters x, g, w (written), those of ``SIZES`` and ``CUTS``, scratch."""
-    return _WeightGradient(form).kernel()
+    return (_WeightGradient if form.vectors else _AlongRows)(form).kernel()
 
 
 def terms_high(vector_bytes: int) -> int:
     """Terms of a tile: each has a pointer, and there are not many registers for them."""
     return 8 if vector_bytes == 64 else 6
+
+
+def terms_along(vector_bytes: int) -> int:
+    """Terms of a tile along rows, each of 64 bytes: those of 3 x 3, if there are the registers."""
+    return max(9 * vector_bytes // 64, 2)
 
 
 class _WeightGradient(Windows):
@@ -117,7 +133,7 @@ class _WeightGradient(Windows):
         k, size = self.k, self.size
         out0, out1, out2 = self.three("out")
         channels = k.let(size["groups"] * size["c"], "channels")
-        parts = k.let(L.idiv_ceil(self.count, size["term_cut"]), "parts")
+        parts = k.let(L.idiv_ceil(self.count, size["share"]), "parts")
         with k.serial(0, size["n"], size["image_cut"]) as n, k.serial(0, out0) as q0:
             images = k.let(L.minimum(size["n"] - n, size["image_cut"]), "images")
             with k.serial(0, out1, size["row_cut"]) as q1:
@@ -132,8 +148,8 @@ class _WeightGradient(Windows):
                         self._pack(p, i, n + i, q0, q1, q2, high, wide)
                     with k.parallel(0, all_panels * parts) as number:
                         p = k.let(number // parts, "p")
-                        first = k.let((number % parts) * size["term_cut"], "first")
-                        last = k.let(L.minimum(first + size["term_cut"], self.count), "last")
+                        first = k.let((number % parts) * size["share"], "first")
+                        last = k.let(L.minimum(first + size["share"], self.count), "last")
                         with k.serial(first, last, self.terms_high) as term:
                             self._tile(p, term, images, high, wide)
 
@@ -154,11 +170,7 @@ class _WeightGradient(Windows):
         """Some terms by a panel of channels, summed over the block's pixels."""
         k, width = self.k, self.shape.width
         group = k.let((p // self.panels) * self.size["c"] * self.channel, "group")
-        starts = []
-        for i in range(self.terms_high):
-            # Terms behind the last repeat it; their sums are not written out.
-            at = L.minimum(term + i, self.count - 1) if i else term
-            starts.append(k.let(group + self.offsets[at], "start"))
+        starts = self._starts(term, group)
         acc = k.local(self.sum, 0, (self.terms_high, width), name="acc")
         step = self.size["stride1"] * self.row
         with k.serial(0, images) as image, k.serial(0, high) as r:
@@ -174,6 +186,15 @@ class _WeightGradient(Windows):
                 at = (p * self.padded + term + i) * width + lane
                 k.store(self.sums, at, self.sums[at] + acc[i, lane])
 
+    def _starts(self, term, base):
+        """Where the inputs of a tile's terms begin."""
+        starts = []
+        for i in range(self.terms_high):
+            # Terms behind the last repeat it; their sums are not written out.
+            at = L.minimum(term + i, self.count - 1) if i else term
+            starts.append(self.k.let(base + self.offsets[at], "start"))
+        return starts
+
     def _write(self, p):
         k, size, width = self.k, self.size, self.shape.width
         o0 = k.let((p % self.panels) * width, "o")
@@ -182,6 +203,84 @@ class _WeightGradient(Windows):
             with k.vector(0, self.count) as term:
                 value = self.sums[(p * self.padded + term) * width + o]
                 k.store(self.w, base + o * size["w_out"] + term, L.cast(value, self.form.dtype))
+
+
+class _AlongRows(_WeightGradient):
+    """Writes one kernel whose vectors run along the rows of g."""
+
+    def _scratch(self):
+        k, size = self.k, self.size
+        self.lanes, self.terms_high = 64 // self.sum.itemsize, terms_along(self.form.vector_bytes)
+        self.window_scratch(size["c"], 0, shared=False)
+        k0, k1, k2 = self.three("kernel")
+        self.count = size["c"] * k0 * k1 * k2
+        self.padded = tiles.round_up(self.count, self.terms_high)
+        sums = size["share"] * self.padded * self.lanes
+        self.sums = k.scratch("sums", self.sum, sums, per_thread=True)
+
+    def kernel(self) -> L.Kernel:
+        k, size = self.k, self.size
+        self.count, self.padded = k.let(self.count, "count"), k.let(self.padded, "padded")
+        self.fill_offsets()
+        parts = k.let(L.idiv_ceil(size["o"], size["share"]), "parts")
+        with k.parallel(0, size["groups"] * parts) as number:
+            group, first = k.let(number // parts, "group"), (number % parts) * size["share"]
+            count = k.let(L.minimum(size["o"] - first, size["share"]), "channels")
+            first = k.let(group * size["o"] + first, "first")
+            with k.vector(0, count * self.padded * self.lanes) as i:
+                k.store(self.sums, i, L.Const(0, self.sum))
+            self._blocks(group, first, count)
+            with k.serial(0, count) as o, k.serial(0, self.count) as term:
+                total = k.local(self.sum, 0, name="total")
+                with k.vector(0, self.lanes) as lane:
+                    at = (o * self.padded + term) * self.lanes + lane
+                    k.reduce(total, "add", self.sums[at])
+                value = L.cast(total.get(), self.form.dtype)
+                k.store(self.w, (first + o) * size["w_out"] + term, value)
+        return k.kernel()
+
+    def _blocks(self, group, first, count):
+        k, size = self.k, self.size
+        out0, out1, out2 = self.three("out")
+        with k.serial(0, size["n"]) as n, k.serial(0, out0) as q0:
+            with k.serial(0, out1, size["row_cut"]) as q1:
+                with k.serial(0, out2, size["column_cut"]) as q2:
+                    high = k.let(L.minimum(out1 - q1, size["row_cut"]), "high")
+                    wide = k.let(L.minimum(out2 - q2, size["column_cut"]), "wide")
+                    self.copy_input(n, 1, group * size["c"], size["c"], q0, q1, q2)
+                    with k.serial(0, count) as o:
+                        g = n * size["g_n"] + (first + o) * size["g_c"] + q0 * size["g_0"]
+                        step = 1 if self.form.g_unit else size["g_2"]
+                        g = k.let(g + q1 * size["g_1"] + q2 * step, "g")
+                        with k.serial(0, self.count, self.terms_high) as term:
+                            self._tile(g, step, term, o * self.padded + term, high, wide)
+
+    def _tile(self, g, step, term, to, high, wide):
+        """Some terms of an output channel, added up over a block."""
+        k, lanes, height = self.k, self.lanes, self.terms_high
+        starts = self._starts(term, 0)
+        acc = k.local(self.sum, 0, (height, lanes), name="acc")
+        with k.serial(0, high) as r:
+            row = k.let(r * self.size["stride1"] * self.row, "row")
+            values = k.let(g + r * self.size["g_1"], "values")
+
+            def add(j, masked):
+                for i in range(height):
+                    with k.vector(0, lanes) as lane:
+                        here = j + lane < wide if masked else None
+                        x = self.piece.load(starts[i] + row + j + lane, here)
+                        value = L.cast(self.g.load(values + (j + lane) * step, here), self.sum)
+                        k.assign(acc, i, lane, L.fma(value, x, acc[i, lane]))
+
+            whole = k.let(wide // lanes * lanes, "whole")
+            with k.serial(0, whole, lanes) as j:
+                add(j, False)
+            with k.if_(whole < wide):
+                add(whole, True)
+        for i in range(height):
+            with k.vector(0, lanes) as lane:
+                at = (to + i) * lanes + lane
+                k.store(self.sums, at, self.sums[at] + acc[i, lane])
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
@@ -207,8 +306,13 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     """
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     vectors = 1 if sizes["o"] <= shape.lanes else 2
+    along = _pays_along(sizes, 64 // tiles.accumulator(d).itemsize)
+    vectors = 0 if along else vectors
     units = [sizes["x_2"] == 1 or sizes["in2"] == 1, sizes["g_2"] == 1 or sizes["out2"] == 1]
     form = Form(d, *units, sizes["stride2"] != 1, vectors, vector_bytes)
+    if along:
+        cuts = dict(zip(CUTS, (*_block_along(sizes), 1, _channels_along(sizes, threads))))
+        return Choice(form, cuts)
     panels = sizes["groups"] * -(-sizes["o"] // (vectors * shape.lanes))
     wanted = 1 if threads == 1 else 3 * threads
     terms = max(sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"], 1)
@@ -218,3 +322,28 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     each = -(-terms // -(-wanted // max(panels, 1)))
     cuts = *piece_of(sizes, 1, pixels), -(-each // high) * high
     return Choice(form, dict(zip(CUTS, cuts)))
+
+
+def _pays_along(sizes, lanes) -> bool:
+    """Whether vectors run along rows: by instructions for a row of a group. It decides about bits:
+    nothing of the machine here."""
+    terms = sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"]
+    wide, channels = sizes["out2"], sizes["o"]
+    along = channels * -(-wide // lanes) * (terms + -(-terms // 9))
+    # Packing g is worth a multiplication with each of its elements.
+    vectors = -(-channels // lanes) if channels <= lanes else 2 * -(-channels // (2 * lanes))
+    return terms <= _FEW and along < wide * (vectors * -(-terms // 8) * 8 + channels)
+
+
+def _block_along(sizes) -> tuple:
+    """Rows and columns of a block along rows."""
+    across = max(sizes["c"] * sizes["kernel0"], 1)
+    columns = even(max(sizes["out2"], 1), max(_NEAR // (across * sizes["stride2"]), 64))
+    row = across * columns * sizes["stride2"] * sizes["stride1"]
+    return even(max(sizes["out1"], 1), max(_NEAR // row, 1)), columns
+
+
+def _channels_along(sizes, threads) -> int:
+    """Output channels of a group that a thread takes at a time."""
+    parts = -(-(1 if threads == 1 else 3 * threads) // max(sizes["groups"], 1))
+    return -(-sizes["o"] // max(min(parts, sizes["o"]), 1))

@@ -25,6 +25,7 @@ CASES = [
     (1, 3, 33, (20, 21), (7, 7), (2, 2), (3, 3), (1, 1), 1),
     (2, 6, 6, (8, 8), (3, 3), (2, 2), (1, 1), (1, 1), 6),
     (7, 66, 70, (3, 3), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (2, 5, 10, (130, 37), (3, 3), (1, 1), (1, 1), (1, 1), 5),
     (2, 4, 8, (8, 9), (1, 1), (2, 2), (0, 0), (1, 1), 1),
     (2, 5, 3, (6, 6), (2, 2), (3, 3), (2, 2), (1, 1), 1),
     (2, 3, 4, (20,), (5,), (2,), (3,), (2,), 1),
@@ -162,7 +163,7 @@ def test_strided_inputs():
     close(got, gw, D.float32, 2000)
 
 
-@pytest.mark.parametrize("case", [CASES[4], CASES[5], CASES[2], CASES[7]], ids=str)
+@pytest.mark.parametrize("case", [CASES[4], CASES[5], CASES[2], CASES[7], CASES[8]], ids=str)
 def test_bits_depend_on_no_thread_no_neighbour_and_no_width(case):
     rng = np.random.default_rng(4)
     case = (7, *case[1:])
