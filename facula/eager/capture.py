@@ -141,6 +141,8 @@ class Trace:
             self.values[id(x)] = self.entry[id(x)] = value
             self.sources[id(value)] = ("captured", x)
             self._places[key] = known = x
+        elif known._meta.requires_grad is not own.requires_grad:
+            raise CaptureError("compile: a tensor and a detached one of its memory are both used")
         self._alive.append(x)
         if x._meta.requires_grad and x._grad_fn is None and id(x) not in self.grads:
             self.grads[id(x)] = Grad(x, "seen")
@@ -299,12 +301,17 @@ class Trace:
     def _show_parts(self, wrapped, source):
         start = self.lift(source)
         for t in wrapped if isinstance(wrapped, (tuple, list)) else (wrapped,):
-            chain, v = [], t._value
-            while v is not start and v.node is not None and v.node.op.view is not None:
-                chain.append(v.node)
+            chain, v, passes = [], t._value, True
+            while v is not start and v.node is not None:
+                if v.node.op.name == "detach":  # made where nothing is recorded
+                    passes = False
+                elif v.node.op.view is not None:
+                    chain.append(v.node)
+                else:
+                    break
                 v = v.node.inputs[0]
             if v is start:
-                self.show(t, source, tuple(reversed(chain)))
+                self.show(t, source, tuple(reversed(chain)), passes)
 
     def _count(self, base):
         return base._changes if isinstance(base, Traced) else self._changes.get(id(base), 0)
@@ -497,9 +504,13 @@ def _watched() -> dict:
 
         return elements
 
+    def detach(self):
+        return Traced.detach(self) if capture.trace is not None else alone(self)
+
+    alone = Tensor.detach
     readers = "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __repr__".split()
     found = {n: guarded(Tensor.__dict__[n]) for n in readers if n in Tensor.__dict__}
-    return {"grad": property(read, write, delete), **found}
+    return {"grad": property(read, write, delete), "detach": detach, **found}
 
 
 @contextmanager

@@ -234,3 +234,20 @@ def test_a_global_called_like_an_attribute_is_no_assumption(monkeypatch):
         monkeypatch.setitem(globals(), "shared_name", k)
         assert f(facula.ones(2)).tolist() == [3.0, 3.0]
     assert f.captured.count == 1
+
+
+def test_what_is_detached_stays_so():
+    w = facula.randn(4, requires_grad=True)
+    facula.compile(lambda: (w * w.detach() + w.data).sum())().backward()
+    assert w.grad.tolist() == w.tolist()
+
+
+def test_a_view_made_under_no_grad_is_a_view():
+    @facula.compile
+    def f(x):
+        with facula.no_grad():
+            x.view(-1).add_(1)
+        return x * 1
+
+    x = facula.zeros(2, 2)
+    assert f(x).tolist() == x.tolist() == [[1, 1], [1, 1]]
