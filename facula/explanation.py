@@ -57,7 +57,10 @@ def explain(fn, *args, **kwargs) -> Explanation:
         entry = Entry(fn, structure, leaves, trace)
     except Exception as error:
         # Whatever goes wrong is the answer to the question; the traceback tells the user's line.
-        return Explanation(trace.program, reason=_reason(error), where=user_line(error))
+        explanation = Explanation(trace.program, reason=_reason(error), where=user_line(error))
+        pieces = getattr(getattr(fn, "captured", None), "pieces", None)
+        explanation.cuts = dict(pieces.cuts) if pieces else {}
+        return explanation
     roll_back(trace.undo)
     explanation = _explained(entry, entry.everything(tensors_and_numbers(leaves)))
     explanation.captures = list(getattr(getattr(fn, "captured", None), "reasons", ()))
@@ -249,11 +252,12 @@ class Explanation:
             what the backward needs; otherwise ``backward`` is None.
         reason, where: why the function cannot be captured, and the line; else None.
         captures: of what ``facula.compile`` made, why each of its captures was made so far.
+        cuts: of what runs in pieces, the line of each cut so far -> what was cut there.
     """
 
     def __init__(self, program, forward=None, backward=None, reason=None, where=None):
         self.program, self.forward, self.backward = program, forward, backward
-        self.reason, self.where, self.captures = reason, where, []
+        self.reason, self.where, self.captures, self.cuts = reason, where, [], {}
 
     @property
     def optimized(self):
@@ -280,9 +284,10 @@ class Explanation:
     def __str__(self):
         if self.reason is not None:
             place = f"\nat {self.where}" if self.where else ""
+            cuts = "".join(f"\n{line}: {what}" for line, what in self.cuts.items())
             return (
-                f"not captured: {self.reason}{place}\n\nrecorded until then:\n{self.program}\n\n"
-                "facula.compile captures the modules of such a function each for itself"
+                f"not captured: {self.reason}{place}\n\nrecorded until then:\n"
+                f"{self.program}\n\nfacula.compile runs such a function in pieces{cuts}"
             )
         parts = [f"capture {k}: {why}" for k, why in enumerate(self.captures, 1)]
         parts.append(str(self.forward))

@@ -56,6 +56,9 @@ class Trace:
         pending: whether a number was asked for that is known when the call ends.
     """
 
+    #: Whether Python goes on where elements are needed.
+    cuts = False
+
     def __init__(self, name):
         self.program = Program(name)
         self.captured: list[Tensor] = []
@@ -117,13 +120,13 @@ class Trace:
                 self._renew(x)
             return x._value
         if isinstance(x, Tensor):
-            return self.values[id(self._met(x))]
+            return self.values[id(self.met(x))]
         if isinstance(x, (list, tuple)):
             items = [self.lift(y) for y in x]
             return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
         return x
 
-    def _met(self, x):
+    def met(self, x, symbolic=2):
         """The captured tensor that stands for the memory of ``x``, which may be new."""
         if id(x) in self.values:
             return x
@@ -136,7 +139,7 @@ class Trace:
                 raise CaptureError("compile: a tensor shares memory with one that was changed")
             others.append(x)
             # Windows of convolutions are constants: sizes that follow from them stay simple.
-            value = self._input(x, 2)
+            value = self._input(x, symbolic)
             self.captured.append(x)
             self.values[id(x)] = self.entry[id(x)] = value
             self.sources[id(value)] = ("captured", x)
@@ -295,7 +298,7 @@ class Trace:
             base, first, before, _ = source._shows
             chain, passes = (*first, *chain), passes and before
         elif not isinstance(source, Traced):
-            base = self._met(source)
+            base = self.met(source)
         t._shows = (base, chain, passes, self._count(base))
 
     def _show_parts(self, wrapped, source):
@@ -355,7 +358,7 @@ class Trace:
 
     def _store(self, target, value):
         """A new value for a captured tensor."""
-        target = self._met(target)
+        target = self.met(target)
         if len(self._storages[id(target._storage)]) > 1:
             raise CaptureError("compile: a tensor is changed whose memory another one shares")
         self.values[id(target)] = F.stop(value) if value.dtype.is_floating_point else value
@@ -385,6 +388,10 @@ class Trace:
                 inputs = [old if x is base else new for x in wants]
                 self.record("copy_slices", edges, nodes, inputs, [base])
         view._shows = (base, chain, passes, self._count(base))
+
+    def given(self, x, other):
+        """A tensor is to get the memory of another."""
+        raise CaptureError("compile: data is assigned")
 
     def fresh(self, shape, dtype, value=0) -> Traced:
         """A new tensor of the trace (what ``empty`` gives while capturing)."""

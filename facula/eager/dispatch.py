@@ -256,6 +256,9 @@ class Site:
 
     def first(self, key, args):
         """Make the plan for these arguments, remember it under ``key``, and call it."""
+        trace = capture.trace
+        if trace is not None and trace.cuts:
+            return trace.call(self, args)
         if P.current() is not None or has_values(args):
             return self.inline(args)
 
@@ -274,6 +277,9 @@ class Site:
 
     def first_of_two(self, a, b, key_a, key_b):
         """As ``first`` for two operands, in a table of two levels."""
+        trace = capture.trace
+        if trace is not None and trace.cuts:
+            return trace.call(self, (a, b))
         if P.current() is not None or has_values((a, b)):
             return self.inline((a, b))
 

@@ -281,7 +281,8 @@ class Change:
         """Statements ahead of the call."""
         x = data[0]
         check = f"check({x}, name)"
-        lines = [check if self.metas[0].requires_grad else f"if {x}._base is not None: {check}"]
+        lines = [f"if capture.trace is not None: capture.trace.changing({x})"]
+        lines.append(check if self.metas[0].requires_grad else f"if {x}._base is not None: {check}")
         for e, m in zip(data[1:], self.metas[1:]):
             if m is not None and e in slots:
                 lines.append(

@@ -14,7 +14,7 @@ from facula.eager import plans, tape, views
 from facula.eager.apart import apart
 from facula.eager.backward import backward_plan
 from facula.eager.extras import Otherwise
-from facula.eager.grad_mode import mode
+from facula.eager.grad_mode import capture, mode
 from facula.eager.meta import Meta
 from facula.eager.tape import Backward
 from facula.eager.tensor import Tensor
@@ -131,6 +131,7 @@ class Recipe:
             "apart": apart,
             "name": self.site.name,
             "mode": mode,
+            "capture": capture,
             "rebase": views.rebase,
             "constant": lambda: tape.start(tape.Constant(), ()),
         }

@@ -248,7 +248,7 @@ class Plan:
             container = None if entry.real == 1 else tuple
             items = [("output", j) for j in range(entry.real)]
             name = entry.routine.program.name
-            site = _Site(name, entry.routine, Results(container, items), len(everything))
+            site = CapturedSite(name, entry.routine, Results(container, items), len(everything))
             self.call = site.plan(everything)
         else:
             metas = [x._meta if isinstance(x, Tensor) else None for x in everything]
@@ -397,7 +397,7 @@ class Plan:
         return unflatten(entry.structure, iter(made))
 
 
-class _Site(dispatch.Site):
+class CapturedSite(dispatch.Site):
     """A captured Program as a site: its slots are the Program's inputs."""
 
     def __init__(self, name, routine, results, count):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from facula.base.device import device as Device
 from facula.base.errors import ArgumentTypeError, AutogradError, fail
+from facula.eager.grad_mode import capture
 from facula.eager.meta import Size
 
 
@@ -261,6 +262,8 @@ class Tensor:
     def data(self, other):
         if not isinstance(other, Tensor):
             raise TypeError(f"data: expected a Tensor, got {type(other).__name__}")
+        if capture.trace is not None:
+            other = capture.trace.given(self, other)
         self._meta = other._meta.with_grad(self._meta.requires_grad)
         self._ptr, self._storage = other._ptr, other._storage
 

@@ -199,12 +199,12 @@ def symbols_of_metas(metas) -> dict[str, int]:
     symbols: dict[str, int] = {}
     for i, m in enumerate(metas):
         if m is not None:
-            symbols.update(zip(_symbol_names(i), m.shape))
+            symbols.update(zip(symbol_names(i), m.shape))
     return symbols
 
 
 @lru_cache(None)
-def _symbol_names(i) -> list[str]:
+def symbol_names(i) -> list[str]:
     """Names of the sizes of input ``i``; no tensor has more dimensions than this."""
     return [f"s{i}d{d}" for d in range(64)]
 

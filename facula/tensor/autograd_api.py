@@ -111,6 +111,9 @@ def backward(
     Raises:
         RuntimeError: nothing requires grad, the graph was freed, a saved tensor was changed.
     """
+    if capture.trace is not None and capture.trace.cuts:
+        given = tensors, grad_tensors, retain_graph, create_graph, inputs
+        return capture.trace.apart(backward, given)
     outputs = _sequence(tensors)
     grads = None if grad_tensors is None else _sequence(grad_tensors)
     seeds = _seeds("backward", outputs, grads)
@@ -183,6 +186,10 @@ def grad(
     >>> g.item(), grad(g, x)[0].item()
     (27.0, 18.0)
     """
+    if capture.trace is not None and capture.trace.cuts:
+        given = (outputs, inputs, grad_outputs, retain_graph, create_graph, only_inputs,
+                 allow_unused, is_grads_batched, materialize_grads)  # fmt: skip
+        return capture.trace.apart(grad, given)
     if is_grads_batched:
         return _one_by_one(
             outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused,

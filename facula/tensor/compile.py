@@ -3,8 +3,8 @@
 What a capture assumed is checked at every call: the structure, dtypes and ranks of arguments, the
 questions asked about sizes, whether gradients are recorded, the modules reached (their training
 flags, parameters and plain attributes) and the plain variables of the function's closure. Where
-an assumption fails the function is captured anew; where it cannot be captured at all it runs as it
-is, after a warning that says why.
+an assumption fails the function is captured anew; where it cannot be captured as a whole it runs in
+pieces (``pieces``), after a warning that says why.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from facula.eager.grad_mode import capture, mode
 from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
 from facula.eager.structures import flatten
 from facula.eager.tensor import Tensor
+from facula.tensor.pieces import Pieces
 from facula.tensor.surroundings import Surroundings
 
 _NOTHING = flatten(((), {}), [])
@@ -41,7 +42,7 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="facula", mode
 
     Args:
         model: a function of tensors, or a module; left out, a decorator is returned.
-        fullgraph: raise :class:`CaptureError` instead of running uncaptured.
+        fullgraph: raise :class:`CaptureError` instead of running in pieces.
         dynamic, backend, mode, options: accepted for PyTorch's sake; sizes are always dynamic.
         disable: return ``model`` as it is.
 
@@ -141,7 +142,7 @@ class Captured:
 
         def call(*args, **kwargs):
             hot = self.hot  # another thread may change it
-            if hot is not None and not kwargs:
+            if hot is not None and not kwargs and capture.trace is None:
                 guard, go = hot
                 if guard(*args):
                     try:
@@ -194,20 +195,12 @@ class Captured:
         depth = 1
         while sys._getframe(depth).f_code.co_filename.startswith(own):
             depth += 1
-        warnings.warn(f"{self.given_up}; running uncaptured", stacklevel=depth + 1)
+        warnings.warn(f"{self.given_up}; running in pieces", stacklevel=depth + 1)
 
     def _in_pieces(self, args, kwargs):
-        """The call as it is, but for its modules, which are captured each for itself."""
         if self.pieces is None:
-            around = self._around([])
-            self.pieces = [(m, Captured(m.forward, False, m).quick()) for m in around.modules()]
-        for module, piece in self.pieces:
-            vars(module)["forward"] = piece
-        try:
-            return self.fn(*args, **kwargs)
-        finally:
-            for module, _ in self.pieces:
-                vars(module).pop("forward", None)
+            self.pieces = Pieces(getattr(self.fn, "__name__", "captured"))
+        return self.pieces.run(self.fn, args, kwargs)
 
     def _around(self, leaves):
         """The surroundings of the function and of the objects among its arguments."""

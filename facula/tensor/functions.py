@@ -13,7 +13,7 @@ from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, fai
 from facula.eager import dispatch, plans, recipes
 from facula.eager.apart import apart
 from facula.eager.dispatch import PLAIN, Site, key_of, static_key
-from facula.eager.grad_mode import mode
+from facula.eager.grad_mode import capture, mode
 from facula.eager.tensor import TENSORS, Tensor
 from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 from facula.ir.dims import Dim
@@ -247,6 +247,8 @@ def names_in(space: str) -> dict:
 
 def write_out(op, args, out):
     """Do the call and write its results into ``out``; returns ``out``."""
+    if capture.trace is not None and capture.trace.cuts:
+        return capture.trace.apart(lambda args, out: write_out(op, args, out), (args, out))
     site, rules = site_of(op), str(op.out)
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
     for o in outs:
