@@ -40,7 +40,14 @@ def disable(fn=None, recursive=True, *, reason=None):
 
     @functools.wraps(fn)
     def plain(*args, **kwargs):
-        if capture.trace is not None:
+        trace = capture.trace
+        if trace is not None and trace.cuts:
+            names = [*kwargs]
+            return trace.apart(
+                lambda args, values: fn(*args, **dict(zip(names, values))),
+                (args, [*kwargs.values()]),
+            )
+        if trace is not None:
             why = f" ({reason})" if reason else ""
             raise CaptureError(f"compile: {fn.__name__} is disabled for captures{why}")
         return fn(*args, **kwargs)
