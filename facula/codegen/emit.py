@@ -9,7 +9,17 @@ captures. ``vectors`` writes vector loops, ``memory`` loads and stores, ``arithm
 from __future__ import annotations
 
 from facula.base import config
-from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int64
+from facula.base.dtypes import (
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+)
 from facula.codegen import arithmetic, casts, maths, memory, parallel, vectors
 from facula.codegen.facts import Analysis, post_order
 from facula.codegen.module import Module
@@ -349,6 +359,19 @@ def _rarely(em, e, memo):
     return em.w.branch(wanted, run, None, [common])[0]
 
 
+def _scaled(em, e, memo):
+    x, n, keep = (em.vector(em.value(a, memo)) for a in e.first)
+    size, d = 8 * x.lanes * x.dtype.itemsize, {8: int8, 16: int16}.get(x.lanes)
+    if not em.target.scales or size not in (256, 512) or d is None:
+        return _scheduled(em, maths.schedule(e.args[3]), memo)
+    kept = constant(-1, d)
+    if keep.const is None:
+        kept = em.w.pure(f"bitcast {keep.typed} to {kept.type}", d, 0, keep)
+    rounding = (constant(4, int32),) if size == 512 else ()
+    name = f"llvm.x86.avx512.mask.scalef.p{'s' if x.dtype is float32 else 'd'}.{size}"
+    return em.w.call(x.dtype, name, x, n, casts.like(em.w, 0.0, x), kept, *rounding)
+
+
 def _cast(em, e, memo):
     v = em.vector(em.value(e.args[0], memo))
     return (casts.bits if e.bits else casts.convert)(em.w, v, e.dtype)
@@ -374,6 +397,7 @@ _EXPRESSIONS = {
     L.Load: _memoised(memory.load),
     L.Get: _get,
     maths.Rarely: _memoised(_rarely),
+    maths.Scaled: _memoised(_scaled),
 }
 
 

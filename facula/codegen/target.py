@@ -46,6 +46,11 @@ class Target:
         return self.arch == "arm" or self.arch == "x86" and self.vector_bytes > 16
 
     @property
+    def scales(self) -> bool:
+        """Whether ``x * 2^n`` is an instruction."""
+        return self.arch == "x86" and self.vector_bytes == 64
+
+    @property
     def minimum_propagates(self) -> bool:
         """Whether ``llvm.minimum`` (NaN if either is) is one instruction."""
         return self.arch in ("arm", "wasm")

@@ -10,9 +10,9 @@ from facula.base.dtypes import float32, float64
 from facula.ir import loops as L
 
 from . import arcs, error, exponential, gamma, logarithm, power, remainder, trigonometric
-from .parts import Rarely
+from .parts import Rarely, Scaled
 
-__all__ = ["Rarely", "lower", "schedule"]
+__all__ = ["Rarely", "Scaled", "lower", "schedule"]
 
 
 FUNCTIONS = {
@@ -42,7 +42,8 @@ def lower(op: L.Op) -> L.Expr | None:
 
     Returns:
         An expression of ops of ``loops.ARITHMETIC``, comparisons, ``select``, casts and
-        :class:`Rarely`. It is a graph: sub-expressions are shared, meant to be computed once.
+        :class:`Rarely` and :class:`Scaled`. It is a graph: sub-expressions are shared, meant to be
+        computed once.
     """
     function = FUNCTIONS.get(op.name)
     if function is None or op.dtype not in (float32, float64):
@@ -53,8 +54,9 @@ def lower(op: L.Op) -> L.Expr | None:
 def schedule(e: L.Expr) -> tuple:
     """The parts of an expression, each after its operands, the expression itself last.
 
-    Parts that only the rare side of a :class:`Rarely` needs are left out; that side has a schedule
-    of its own. Some expressions are too deep for recursion: fmod is a chain of hundreds.
+    Parts that only the rare side of a :class:`Rarely` or the products of a :class:`Scaled` need are
+    left out; those have a schedule of their own. Some expressions are too deep for recursion: fmod
+    is a chain of hundreds.
     """
     done, order, stack = set(), [], [(e, False)]
     while stack:
@@ -64,6 +66,6 @@ def schedule(e: L.Expr) -> tuple:
         elif id(part) not in done:
             done.add(id(part))
             stack.append((part, True))
-            operands = part.args[::2] if isinstance(part, Rarely) else part.args
+            operands = getattr(part, "first", part.args)
             stack += [(x, False) for x in reversed(operands)]
     return tuple(order)

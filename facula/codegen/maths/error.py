@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from facula.ir import loops as L
 
-from .exponential import exp_shifted, lift_of, saturating
+from .exponential import exp_parts, saturating
 from .logarithm import log
 from .parts import (
     INF,
+    Scaled,
     absolute,
-    at_most,
     copysign,
     format_of,
     polynomial,
@@ -32,9 +32,10 @@ def erfc_positive(a):
     inverse = 1.0 / denominator
     lost = a - (denominator - ERFC_CENTRE)
     missing = L.fma(-inverse, lost, L.fma(-inverse, denominator, 1.0))
-    e = exp_shifted(-square, lift_of(format_of(a)), missing - rest)
+    p, n = exp_parts(-square, missing - rest)
     t = (a - ERFC_CENTRE) * inverse
-    return e * (polynomial(t, format_of(a).table("ERFC")) * inverse)
+    keep = ~(a >= {32: 10.055, 64: 27.2261}[format_of(a).bits])
+    return Scaled(p * (polynomial(t, format_of(a).table("ERFC")) * inverse), n, keep)
 
 
 def erf_excess(x):
@@ -44,7 +45,7 @@ def erf_excess(x):
 
 def erfc(x):
     a = absolute(x)
-    r = erfc_positive(at_most(a, {32: 10.1, 64: 27.3}[format_of(x).bits]))
+    r = erfc_positive(a)
     r = L.select(x < 0.0, 2.0 - r, r)
     # The difference 1 - x rounds only where it is large.
     return L.select(a < 1.0, L.fma(-x, erf_excess(x), 1.0 - x), r)

@@ -7,7 +7,7 @@ from facula.ir import loops as L
 from .parts import (
     LN2,
     LOG2_E,
-    Rarely,
+    Scaled,
     absolute,
     at_least,
     at_most,
@@ -21,7 +21,7 @@ from .parts import (
 )
 
 #: exp of these and of all beyond is infinite or zero; the same for exp2.
-EXP_RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}
+EXP_RANGE = {32: (-104.7, 89.0), 64: (-746.0, 710.0)}
 EXP2_RANGE = {32: (-151.0, 128.5), 64: (-1076.0, 1024.5)}
 
 
@@ -39,61 +39,41 @@ def nearest_power(x, per_unit, shift):
     return shifted - offset, power
 
 
-def reduced(x, shift=0, low=None):
-    """r and 2^(n + shift) with ``x + low = r + n ln 2`` and |r| <= ln(2) / 2.
+def reduced(x, shift=0):
+    """r and 2^(n + shift) with ``x = r + n ln 2`` and |r| <= ln(2) / 2.
 
     The product of n and the upper part of ln 2 cancels without rounding.
     """
     fmt = format_of(x)
     n, power = nearest_power(x, fmt.round(LOG2_E), shift)
     high_ln2, low_ln2 = fmt.split(LN2)
-    r = L.fma(n, -low_ln2, L.fma(n, -high_ln2, x))
-    return (r if low is None else r + low), power
+    return L.fma(n, -low_ln2, L.fma(n, -high_ln2, x)), power
 
 
-def lift_of(fmt) -> int:
-    """By this many powers of two denormals become normal."""
-    return fmt.mantissa + 1
-
-
-def exp_shifted(x, shift, low=None):
-    """exp of ``x`` or of the pair of it and ``low``, by way of numbers 2^shift times as large."""
-    r, power = reduced(x, shift, low)
-    p = L.fma(r, polynomial(r, (1.0, *format_of(r).table("EXP"))), 1.0)
-    return p * power * 2.0**-shift
-
-
-def exp2_shifted(x, shift, low=None):
-    n, power = nearest_power(x, 1.0, shift)
-    r = x - n
-    r = r if low is None else r + low
-    return L.fma(r, polynomial(r, format_of(x).table("EXP2")), 1.0) * power * 2.0**-shift
-
-
-def over_whole_range(function, x, bounds, unit, low=None):
-    """An exponential from below the denormals to infinity; of ``unit`` more it doubles.
-
-    Small results are computed enlarged, so that the last product alone rounds or vanishes. The few
-    arguments for which that would overflow go another way, halved.
-    """
+def exp_parts(x, low=None):
+    """p and n with ``exp(x + low) = p 2^n``, p around 1, as floats."""
     fmt = format_of(x)
-    lowest, highest = bounds[fmt.bits]
-    lift = lift_of(fmt)
-    # Processors take a hundred cycles over a product that vanishes: masked scores, which are
-    # -inf, had better not come to one.
-    vanishes = x <= lowest
-    common = function(L.select(vanishes, 0.0, x), lift, low)
-    common = L.select(vanishes, 0.0, common)
-    large = function(at_most(x, highest), -1, low)
-    return Rarely(~(x < (fmt.bias - lift) * unit), large, common)
+    n = L.fma(x, fmt.round(LOG2_E), fmt.magic) - fmt.magic
+    high_ln2, low_ln2 = fmt.split(LN2)
+    r = L.fma(n, -low_ln2, L.fma(n, -high_ln2, x))
+    r = r if low is None else r + low
+    return L.fma(r, polynomial(r, (1.0, *fmt.table("EXP"))), 1.0), n
 
 
 def exp(x):
-    return over_whole_range(exp_shifted, x, EXP_RANGE, 0.693)
+    lowest, highest = EXP_RANGE[format_of(x).bits]
+    return Scaled(*exp_parts(at_most(x, highest)), ~(x <= lowest))
 
 
 def exp2(x, low=None):
-    return over_whole_range(exp2_shifted, x, EXP2_RANGE, 1.0, low)
+    """2^(x + low)."""
+    fmt = format_of(x)
+    lowest, highest = EXP2_RANGE[fmt.bits]
+    keep, x = ~(x <= lowest), at_most(x, highest)
+    n = x + fmt.magic - fmt.magic
+    r = x - n
+    r = r if low is None else r + low
+    return Scaled(L.fma(r, polynomial(r, fmt.table("EXP2")), 1.0), n, keep)
 
 
 def sigmoid(x):
@@ -104,11 +84,10 @@ def sigmoid(x):
     makes good: relative to 1 it is between 1/2 and 1 of what was lost.
     """
     fmt = format_of(x)
-    lift = lift_of(fmt)
-    down = -absolute(x)
-    vanishes = down <= EXP_RANGE[fmt.bits][0]
-    r, power = reduced(L.select(vanishes, 0.0, down), lift)
-    s = L.select(vanishes, 0.0, power * 2.0**-lift)
+    lift = fmt.mantissa + 1
+    # The power for the lowest argument is zero.
+    r, power = reduced(at_least(-absolute(x), EXP_RANGE[fmt.bits][0]), lift)
+    s = power * 2.0**-lift
     u = r * polynomial(r, (1.0, *fmt.table("EXP")))
     us, whole = u * s, s + 1.0
     denominator = whole + us
@@ -149,7 +128,7 @@ def tanh(x):
         split, large = 1.375, saturating(a, "TANH_ROOT", 9.02)
     else:
         # 2 / (exp(2 |x|) + 1); beyond 20 the result rounds to 1.
-        e = exp_shifted(at_most(a + a, 40.0), 0)
+        e = Scaled(*exp_parts(at_most(a + a, 40.0)))
         split, large = 0.55, 1.0 - constant(2.0, x) / (e + 1.0)
     return copysign(L.select(a < split, small, large), x)
 

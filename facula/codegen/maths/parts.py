@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from facula.base.dtypes import float32, float64, int32, int64
+from facula.base.dtypes import bool_, float32, float64, int32, int64
 from facula.ir import loops as L
 
 from . import coefficients
@@ -27,6 +27,40 @@ class Rarely(L.Expr):
 
     def __init__(self, cond, rare, common):
         self.args, self.dtype = (cond, rare, common), common.dtype
+
+    @property
+    def first(self):
+        """What is computed before any of it is known not to be needed."""
+        return self.args[::2]
+
+
+ALWAYS = L.Const(True, bool_)
+
+
+class Scaled(L.Expr):
+    """``x * 2^n`` rounded once, or 0 where ``keep`` does not hold; n is an integral float.
+
+    Where it is kept, n is within what takes numbers around 1 from 0 to infinity. One instruction on
+    some processors, elsewhere ``args[3]``: the first power of two has one added to negative
+    exponents for every digit, so that only the second product rounds, and one taken from others,
+    so that there is one for 2^128. Numbers that vanish had better not be kept: processors take a
+    hundred cycles over a product that vanishes, and masked scores, which are -inf, are many.
+    """
+
+    __slots__ = ("args",)
+
+    def __init__(self, x, n, keep=ALWAYS):
+        fmt = format_of(x)
+        large = L.compare("gt", n, 0.0)
+        up, down = (constant(fmt.magic + fmt.bias + k, x) for k in (fmt.mantissa + 1, -1))
+        power = shift_left(bits(n + L.select(large, down, up)), fmt.mantissa)
+        rest = L.select(large, constant(2.0, x), constant(0.5 * fmt.epsilon, x))
+        product = L.select(keep, x * L.bitcast(power, x.dtype) * rest, constant(0.0, x))
+        self.args, self.dtype = (x, n, keep, product), x.dtype
+
+    @property
+    def first(self):
+        return self.args[:3]
 
 
 INF = math.inf
