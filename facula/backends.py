@@ -28,7 +28,7 @@ class _Processor:
             fail(ArgumentTypeError, "backends.cpu.winograd", f"expected a bool, got {got}")
         if value != config.WINOGRAD:
             config.WINOGRAD = value
-            dispatch.forget()  # Plans hold the kernels that were chosen.
+            dispatch.forget_all()  # Plans hold the kernels that were chosen.
 
 
 class _Backend:

@@ -53,10 +53,21 @@ def _every_table(traces=True) -> list[dict]:
 
 
 def forget() -> None:
-    """Empty all caches of plans and traces, as after a change of the default dtype."""
+    """Empty all caches of plans and traces."""
     for one in _every_table():
         one.clear()
     _counts.update(plans=0, traces=0)
+
+
+def forget_all() -> None:
+    """Forget captures as well, as after a change of the default dtype."""
+    forget()
+    for function in forgetting:
+        function()
+
+
+#: What :func:`forget_all` calls.
+forgetting: list = []
 
 
 @contextmanager

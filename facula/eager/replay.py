@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from operator import attrgetter, is_
 
-from facula.eager import dispatch, plans, recipes, tape
+from facula.eager import dispatch, plans, recipes, tape, views
 from facula.eager.capture import CaptureError, Trace, Traced, capturing
 from facula.eager.events import roll_back
 from facula.eager.grad_mode import capture, mode
@@ -56,7 +56,8 @@ class Entry:
     Attributes:
         routine: the Program; its outputs are ``real`` results, then gradients, then new values.
         sources: where each input comes from, see ``Trace.sources``; also ("grad", tensor).
-        results: leaves of the result, of the trace ("output", j), ("item", j) or ("input", i).
+        results: leaves of the result, of the trace ("output", j), ("item", j), ("input", i), or
+            ("view", (i, movements, whether gradients pass)).
         sets: (tensor, output) of the gradients set; ``given_sets`` of arguments, by number.
         clears: tensors whose gradient is None afterwards.
         guards: (tensor, whether its gradient was None).
@@ -132,9 +133,16 @@ class Entry:
             if isinstance(x, Pending):
                 x, kind = x.tensor, "item"
             if isinstance(x, Traced):
-                value = trace.lift(x)
-                if id(value) in kept and kind == "output":
-                    self.results[k] = ("input", inputs[id(value)])
+                value, shown = trace.lift(x), kind == "output" and _shown(trace, x)
+                if shown:
+                    start, *how = shown
+                    self.results[k] = ("view", (inputs[id(start)], *how))
+                    continue
+                # An argument that was changed is still the argument; its history is a new one.
+                own = (start for t, start in trace.arguments if t is x and not t.requires_grad)
+                start = next(own, value if id(value) in kept else None)
+                if start is not None and kind == "output":
+                    self.results[k] = ("input", inputs[id(start)])
                     continue
                 j = next((j for j, v in enumerate(self.outputs) if v is value), None)
                 self.results[k] = (kind, self._output(value, x) if j is None else j)
@@ -205,8 +213,22 @@ class Entry:
         return all((x._grad is None) is empty for x, empty in self.guards)
 
 
-def _concrete(x, symbols):
-    """A leaf of a result: a size or a shape as it is at these sizes."""
+def _shown(trace, x):
+    """(start, movements, whether gradients pass) of a view of what was there before, or None."""
+    if x._shows is None:
+        return None
+    base, chain, passes, _ = x._shows
+    starts = (start for t, start in trace.arguments if t is base)
+    start = next(starts, trace.entry.get(id(base)))
+    return start and (start, tuple(chain), passes)
+
+
+def _result_of(x, symbols, inputs):
+    """A leaf of a result at these sizes: a size or a shape, the function that gives a view."""
+    if type(x) is tuple and len(x) == 2 and x[0] == "view":
+        i, chain, passes = x[1]
+        own = inputs[i]._meta if passes else inputs[i]._meta.with_grad(False)
+        return "view", (i, views.seen_through(own, chain, "ViewBackward0", symbols), passes)
     found = concrete(x, symbols) if isinstance(x, (Dim, Size)) else x
     return Size(found) if isinstance(x, Size) else found
 
@@ -233,7 +255,7 @@ class Plan:
         self.where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) or type(x) is float]
         self.given = [i for i in self.where if isinstance(leaves[i], Tensor)]
         self.drawn = dims.evaluate(entry.drawn, symbols)
-        self.results = [_concrete(x, symbols) for x in entry.results]
+        self.results = [_result_of(x, symbols, everything) for x in entry.results]
         self.metas = list(map(_meta, entry.state))
         self.storages = list(map(_storage, entry.state))
         self.inputs = list(everything)  # what is not captured is replaced at each call
@@ -392,6 +414,9 @@ class Plan:
                 made.append(values[j])
             elif kind == "item":
                 made.append(values[j].item())
+            elif kind == "view":
+                i, view, passes = j
+                made.append(view(inputs[i] if passes else inputs[i].detach()))
             else:
                 made.append(inputs[j] if kind == "input" else x)
         return unflatten(entry.structure, iter(made))

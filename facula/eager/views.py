@@ -214,12 +214,12 @@ def moved(movement_op, value, params) -> Movement:
 
 def through(x, chain, title="ViewBackward0"):
     """``x`` seen through movements; elements are copied where there is no such view."""
-    return _view(x._meta, tuple(chain), title)(x)
+    return seen_through(x._meta, tuple(chain), title)(x)
 
 
 def of_primitive(primitive, x, params):
     """A function that sees tensors like ``x`` through one movement; a copy where it must be."""
-    return _view(x._meta, (made_of(primitive, x, params),), "ViewBackward0")
+    return seen_through(x._meta, (made_of(primitive, x, params),), "ViewBackward0")
 
 
 class Recipe:
@@ -241,7 +241,7 @@ class Recipe:
         symbols = self._symbols(metas, ints)
         if symbols is None:
             return None
-        views = [_view(own, chain, self.title, symbols) for chain in self.chains]
+        views = [seen_through(own, chain, self.title, symbols) for chain in self.chains]
         if self.container is None:
             (only,) = views
             return only.plan() if type(only) is View else lambda x, *numbers: only(x)
@@ -336,7 +336,7 @@ def _are_parts(views, own) -> bool:
     return sum(view.plain.numel for view in views) <= own.numel
 
 
-def _view(own, chain, title, symbols={}):  # noqa: B006  never changed
+def seen_through(own, chain, title, symbols={}):  # noqa: B006  never changed
     """A function that sees tensors of meta ``own`` through movements; a copy where it must be."""
     seen = view_through(chain, own, symbols)
     if seen is not None:
@@ -345,10 +345,10 @@ def _view(own, chain, title, symbols={}):  # noqa: B006  never changed
     count = len(chain) - 1
     while view_through(chain[:count], own, {}) is None:
         count -= 1
-    first = _view(own, chain[:count], title) if count else None
+    first = seen_through(own, chain[:count], title) if count else None
     shape = chain[count].inputs[0].shape
     copied = contiguous(shape, own.dtype, own.requires_grad, own.device)
-    rest = _view(copied, chain[count:], title)
+    rest = seen_through(copied, chain[count:], title)
     return lambda x: rest(tape.clone(x if first is None else first(x)))
 
 

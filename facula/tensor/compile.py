@@ -14,9 +14,11 @@ import os
 import sys
 import warnings
 import weakref
+from inspect import iscoroutinefunction, isgeneratorfunction
 from operator import is_
 
 from facula.base.errors import ArgumentTypeError, fail
+from facula.eager import dispatch
 from facula.eager.capture import CaptureError
 from facula.eager.dispatch import PLAIN as _PLAIN
 from facula.eager.events import roll_back
@@ -57,6 +59,12 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend="facula", mode
         fail(ArgumentTypeError, "compile", f"expected a function or module, got {type(model)}")
     if disable:
         return model
+    if isgeneratorfunction(model) or iscoroutinefunction(model):
+        why = f"compile: {model.__name__} does not run to its end when it is called"
+        if fullgraph:
+            raise CaptureError(why)
+        warnings.warn(f"{why}; running uncaptured", stacklevel=2)
+        return model
     if hasattr(model, "_modules") and hasattr(model, "forward"):
         return _module(model, fullgraph)
     compiled = Captured(model, fullgraph)
@@ -70,6 +78,9 @@ def forget_captures() -> None:
     """Let all functions be captured anew when they are called next."""
     for one in list(_captured):
         one.forget()
+
+
+dispatch.forgetting.append(forget_captures)
 
 
 def _module(model, fullgraph):

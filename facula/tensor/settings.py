@@ -22,7 +22,7 @@ def set_default_dtype(d) -> None:
         TypeError: no floating-point dtype.
     """
     D.set_default_dtype(d)
-    dispatch.forget()  # Traces hold the former default.
+    dispatch.forget_all()  # Traces hold the former default.
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -35,7 +35,7 @@ def set_num_threads(num_threads: int) -> None:
     before = get_num_threads()
     threads.set_num_threads(num_threads)
     if num_threads != before:
-        dispatch.forget()  # Plans say how work is cut, which changes no bit but the speed.
+        dispatch.forget_all()  # Plans say how work is cut, which changes no bit but the speed.
 
 
 def set_default_tensor_type(t) -> None:
