@@ -307,7 +307,9 @@ def _along(node, operands, results, temp, names, kernel_of, **more):
 
 def _scan(node, operands, results, temp):
     def kernel_of(sizes):
-        return _scan_kernel(node.op.name, operands[0].dtype, sizes["inner"] > 4)
+        how = node.op.name
+        method = scan.choose(how, sizes["outer"], sizes["inner"])
+        return _scan_kernel(how, operands[0].dtype, method)
 
     return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
@@ -505,8 +507,8 @@ def _rows(node, operands, results, temp, update, outer, width):
 
     def select(values, machine):
         outer, count, inner = (values[name] for name in ("outer", "count", "inner"))
-        solid, narrow = dims.same(s_strides[2], 1), inner < scatter.NARROW
-        form = scatter.Form(x.dtype, how, width, start, solid, narrow)
+        solid, kind = dims.same(s_strides[2], 1), scatter.kind_of(inner)
+        form = scatter.Form(x.dtype, how, width, start, solid, kind)
         work, d = outer * count * inner, x.dtype.itemsize
         cut = scatter.columns_of(inner, work, outer, d, machine.threads)
         return _product(scatter, form, update), {"columns": cut}

@@ -1,10 +1,12 @@
-"""Scans: running sums, products, maxima, minima and log-sums of exponentials along a dimension.
+"""Scans: running sums, products, maxima and minima along a dimension.
 
 A scan is a chain in the order of the dimension, so its bits do not depend on how the work is
 shared. Lines that lie side by side run in vector lanes; a line that lies along memory by itself
-is followed element by element. Sums of float16 and bfloat16 are kept in float32 and rounded where
-they are stored. Running maxima take the last of equal elements, and NaN counts as the largest
-(of minima: the smallest) from where it first occurs.
+is followed element by element, four lines taking turns where there are so many. Running extremes
+of such a line change seldom: blocks in which they do not are seen to be so, and filled, in lanes.
+Sums of float16 and bfloat16 are kept in float32 and rounded where they are stored. Running maxima
+take the last of equal elements, and NaN counts as the largest (of minima: the smallest) from where
+it first occurs.
 
 Limit: memory traffic, one read and one write of each element; for single lines the latency of
 one operation an element.
@@ -18,29 +20,42 @@ from facula.ir import loops as L
 SIZES = ("outer", "n", "inner")
 #: Neighbouring lines that one thread follows together.
 _LINES = 256
+#: Lines that lie along memory and take turns.
+_TURNS = 4
+#: Elements that are looked at together for whether an extreme changes.
+_BLOCK = 64
 
 
-def build(how: str, d: dtype, lanes: bool) -> L.Kernel:
+def choose(how: str, outer: int, inner: int) -> str:
+    """The method: right for many neighbouring lines, for many lines or for few."""
+    if inner > 4:
+        return "lanes"
+    return "turns" if outer * inner >= 2 * _TURNS and how in ("cumsum", "cumprod") else "lines"
+
+
+def build(how: str, d: dtype, method: str) -> L.Kernel:
     """The kernel of a scan over the middle dimension of contiguous [outer, n, inner] arrays.
 
     Args:
-        how: "cumsum", "cumprod", "logcumsumexp", "cummax" or "cummin"; the last two also write
+        how: "cumsum", "cumprod", "cummax" or "cummin"; the last two also write
             the position (int64) at which the running extreme was met.
         d: dtype of x and y.
-        lanes: whether neighbouring lines run in vector lanes: right if inner is more than a few.
+        method: "lanes": neighbouring lines run in them; "lines": each by itself; "turns" (not of
+            extremes): some at a time.
     """
-    k = L.Builder(f"{how}_{d.name}_{'lanes' if lanes else 'lines'}")
+    k = L.Builder(f"{how}_{d.name}_{method}")
     x, y = k.buffer("x", d), k.buffer("y", d, "w")
     index = k.buffer("index", int64, "w") if how in ("cummax", "cummin") else None
     outer, n, inner = (k.size(name) for name in SIZES)
 
-    def line(start):
+    def line(*starts):
         if index is None:
-            _running(k, how, x, y, start, n, inner)
+            _running(k, how, x, y, starts, n, inner)
         else:
-            _extreme(k, how, x, y, index, start, n, inner)
+            extreme = _extreme if method == "lanes" else _extreme_in_blocks
+            extreme(k, how, x, y, index, *starts, n, inner)
 
-    if lanes:
+    if method == "lanes":
         blocks = k.let(L.idiv_ceil(inner, _LINES), "blocks")
         with k.parallel(0, outer * blocks) as b:
             first = k.let((b % blocks) * _LINES, "first")
@@ -48,45 +63,65 @@ def build(how: str, d: dtype, lanes: bool) -> L.Kernel:
             base = k.let((b // blocks) * n * inner, "base")
             with k.vector(first, last) as i:
                 line(base + i)
-    else:
-        with k.parallel(0, outer * inner) as r:
-            line(k.let((r // inner) * n * inner + r % inner, "start"))
+        return k.kernel()
+    each, lines = _TURNS if method == "turns" else 1, outer * inner
+    with k.parallel(0, L.idiv_ceil(lines, each)) as group:
+        # The last group may take the last line several times.
+        numbers = [k.let(L.minimum(group * each + i, lines - 1), "r") for i in range(each)]
+        line(*(k.let((r // inner) * n * inner + r % inner, "start") for r in numbers))
     return k.kernel()
 
 
-def _running(k, how, x, y, start, n, inner):
+def _running(k, how, x, y, starts, n, inner):
     d = float32 if x.dtype in (float16, bfloat16) else x.dtype
-    neutral = {"cumsum": 0, "cumprod": 1, "logcumsumexp": float("-inf")}[how]
-    total = k.local(d, neutral, name="total")
+    totals = [k.local(d, 0 if how == "cumsum" else 1, name="total") for _ in starts]
     with k.serial(0, n) as j:
-        value = L.cast(x[start + j * inner], d)
-        if how == "logcumsumexp":
-            k.assign(total, _log_add(total.get(), value))
-        else:
+        # Loads first: lines are often pages apart, where a load seems to wait for a store.
+        values = [k.let(x[start + j * inner], "value") for start in starts]
+        for start, value, total in zip(starts, values, totals):
+            value = L.cast(value, d)
             k.assign(total, L.binary("add" if how == "cumsum" else "mul", total, value))
-        k.store(y, start + j * inner, L.cast(total, x.dtype))
+            k.store(y, start + j * inner, L.cast(total, x.dtype))
 
 
-def _log_add(a, b):
-    """``log(exp(a) + exp(b))``; of two equal infinities, that infinity."""
-    difference = L.unary("abs", a - b)
-    result = L.maximum(a, b) + L.call("log1p", L.call("exp", -difference))
-    return L.select(a.eq(b) & L.unary("abs", a).eq(float("inf")), a, result)
+def _better(how, value, best):
+    """Whether an element takes the place of the extreme so far."""
+    better = value >= best if how == "cummax" else value <= best
+    return better | value.ne(value) if value.dtype.is_floating_point else better
+
+
+def _first(k, x, start, n):
+    """The extreme before the first element, which is that element, and its position."""
+    with_first = L.select(n > 0, start, 0)
+    return k.local(x.dtype, x.load(with_first, n > 0), name="best"), k.local(int64, 0, name="at")
 
 
 def _extreme(k, how, x, y, index, start, n, inner):
-    with_first = L.select(n > 0, start, 0)
-    best = k.local(x.dtype, x.load(with_first, n > 0), name="best")
-    at = k.local(int64, 0, name="at")
+    best, at = _first(k, x, start, n)
     with k.serial(0, n) as j:
         value = x[start + j * inner]
-        if x.dtype.is_floating_point:
-            better = value >= best if how == "cummax" else value <= best
-            better = better | value.ne(value)
-        else:
-            better = value >= best if how == "cummax" else value <= best
-        better = k.let(better, "better")
+        better = k.let(_better(how, value, best), "better")
         k.assign(best, L.select(better, value, best.get()))
         k.assign(at, L.select(better, j, at.get()))
         k.store(y, start + j * inner, best.get())
         k.store(index, start + j * inner, at.get())
+
+
+def _extreme_in_blocks(k, how, x, y, index, start, n, inner):
+    """The same of one line."""
+    best, at = _first(k, x, start, n)
+    with k.serial(0, n, _BLOCK) as first:
+        last = k.let(L.minimum(first + _BLOCK, n), "last")
+        here = k.local(x.dtype, x[start + first * inner], name="here")
+        with k.vector(first, last) as j:
+            k.reduce(here, "max" if how == "cummax" else "min", x[start + j * inner])
+        with k.if_(_better(how, here.get(), best)), k.serial(first, last) as j:
+            value = k.let(x[start + j * inner], "value")
+            with k.if_(_better(how, value, best)):
+                k.assign(best, value)
+                k.assign(at, j)
+            k.store(y, start + j * inner, best.get())
+            k.store(index, start + j * inner, at.get())
+        with k.else_(), k.vector(first, last) as j:
+            k.store(y, start + j * inner, best.get())
+            k.store(index, start + j * inner, at.get())

@@ -9,7 +9,8 @@ on any number of threads. Threads share the work by what they may write to:
 ``lanes``  (scatter along a dimension that is not the last) Likewise, but that each lane has a
            position of its own.
 ``lines``  (scatter along the last dimension, or of few columns) Every line along the dimension is
-           one thread's, element by element.
+           one thread's, element by element. Blocks of the index are looked at in lanes first, so
+           that all but those with an index out of range are gone through without a question.
 
 Rows may be *updated* once all is added to them: ``x - rate * y`` over ``x``. If, with the numbers
 at hand, a ``y`` of 0 leaves any ``x`` as it is (``update.still``), only rows that the index names
@@ -21,6 +22,7 @@ Limit: memory traffic, one read of index and source and one read and write of th
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from facula.base import dtypes as D
@@ -31,8 +33,14 @@ from facula.ir.dims import product
 _CHUNK = 16384
 #: Fewer columns are not worth vectors.
 NARROW = 4
+#: Rows of a multiple of so many columns are gone through without a remainder.
+_EVEN = 16
+#: Entries of the index that are looked at together for whether all are inside.
+_BLOCK = 1024
 #: Bytes that a thread's columns have at least: two threads should not write to one line of memory.
 _LINE = 64
+#: Elements that are worth a thread of their own to combine.
+_WORTH = 4096
 STATUS = 1
 _ONE = L.Const(1, D.int64)
 
@@ -59,14 +67,52 @@ def _start(k, start, y, total):
             k.store(y, i, x[i] if x is not None else L.Const(zero, y.dtype))
 
 
-def _inside(k, where, size):
-    return k.let((where >= 0) & (where < size), "ok")
+def _inside(k, places, sizes):
+    """Whether all of an entry's positions are inside."""
+    all_ = None
+    for where, size in zip(places, sizes):
+        ok = k.let((where >= 0) & (where < size), "ok")
+        all_ = ok if all_ is None else all_ & ok
+    return all_
 
 
 def _fail(k):
     """In the branch of an index out of range."""
     with k.else_():
         k.check(L.Const(False, D.bool_), STATUS)
+
+
+def _blockwise(k, n, where, sizes, one):
+    """``one(i, positions)`` for each i below n whose positions, ``where(i)``, are inside."""
+
+    def entry(i):
+        return [k.let(w, "w") for w in where(i)]
+
+    with k.serial(0, n, _BLOCK) as first:
+        last = k.let(L.minimum(first + _BLOCK, n), "last")
+        signs = k.local(D.int64, 0, name="signs")
+        with k.vector(first, last) as i:
+            for w, size in zip(entry(i), sizes):
+                k.reduce(signs, "or", L.binary("or", w, size - 1 - w))
+        with k.if_(signs.get() >= 0):
+            whole = k.let(first + (last - first) // 4 * 4, "whole")
+            with k.serial(first, whole, 4) as i, k.unroll(0, 4) as more:
+                one(i + more, entry(i + more))
+            with k.serial(whole, last) as i:
+                one(i, entry(i))
+        with k.else_():
+            k.check(L.Const(False, D.bool_), STATUS)
+            with k.serial(first, last) as i:
+                found = entry(i)
+                with k.if_(_inside(k, found, sizes)):
+                    one(i, found)
+
+
+def kind_of(columns: int) -> str:
+    """What :class:`Form` calls so many columns."""
+    if columns < NARROW:
+        return "one" if columns == 1 else "few"
+    return "many" if columns % _EVEN else "even"
 
 
 def columns_of(columns: int, work: int, others: int, itemsize: int, threads: int) -> int:
@@ -76,8 +122,8 @@ def columns_of(columns: int, work: int, others: int, itemsize: int, threads: int
         work: elements that are combined in all.
         others: parts that the work has without a cut of columns.
     """
-    least = max(_LINE // itemsize, 1)
-    parts = min(threads // max(others, 1), columns // least, work // _CHUNK)
+    least = max(_LINE // itemsize, _EVEN)
+    parts = min(threads // max(others, 1), columns // least, work // _WORTH)
     if parts < 2:
         return max(columns, 1)
     return -(-columns // (parts * least)) * least
@@ -92,7 +138,7 @@ class Form(NamedTuple):
         width: positions that say which row.
         start: what y begins as: a "copy" of x, "zero", or "place": itself.
         solid: a row of src is contiguous.
-        narrow: rows are not worth vectors.
+        columns: see :func:`kind_of`; "many" will always do.
     """
 
     dtype: D.dtype
@@ -100,7 +146,7 @@ class Form(NamedTuple):
     width: int
     start: str
     solid: bool
-    narrow: bool
+    columns: str
 
 
 def build(form: Form, update=None, out=None, name="") -> L.Kernel:
@@ -120,7 +166,7 @@ class _Rows:
     """Writes one kernel."""
 
     def __init__(self, form, update, name):
-        dtype, how, width, start, solid, self.narrow = form
+        dtype, how, width, start, solid, self.kind = form
         k = self.k = L.Builder(f"rows_{how}_{dtype.name}_{width}{name and '_' + name}")
         self.index, self.src = k.buffer("index", D.int64), k.buffer("src", dtype)
         self.y = k.buffer("y", dtype, "rw")
@@ -132,33 +178,52 @@ class _Rows:
         self.rows = product(self.m)
         finish = update(k) if update else None
         _start(k, start, self.y, self.outer * self.rows * self.inner)
-        with self._parts() as (o, lo, hi), k.serial(0, self.count) as i:
-            inside, row = self._row(i)
-            with k.if_(inside):
+        with self._parts() as (o, lo, hi):
+
+            def one(i, places):
+                row = places[0]
+                for place, size in zip(places[1:], self.m[1:]):
+                    row = row * size + place
                 to = k.let((o * self.rows + row) * self.inner, "to")
                 from_ = k.let(o * s_o + i * s_n, "from")
                 with self._along(lo, hi) as j:
                     new = combine(how, self.y[to + j], self.src[from_ + j * s_j])
                     k.store(self.y, to + j, new)
-            _fail(k)
+
+            self._entries(one)
         if update:
             self._update(finish, k.let(update.still(), "still"))
 
     def _parts(self):
         return _Parts(self.k, self.outer, self.inner, self.columns)
 
+    @contextmanager
     def _along(self, lo, hi):
-        return (self.k.serial if self.narrow else self.k.vector)(lo, hi)
+        """A loop over columns."""
+        k = self.k
+        if self.kind == "even":
+            with k.serial(lo, hi, _EVEN) as first, k.vector(0, _EVEN) as j:
+                yield first + j
+            return
+        loops = {"many": k.vector, "few": k.serial, "one": lambda lo, hi: k.unroll(0, 1)}
+        with loops[self.kind](lo, hi) as j:
+            yield j
 
-    def _row(self, i):
-        """Whether entry ``i`` of the index is inside, and the row that it names."""
-        k, row, inside = self.k, None, None
-        for d, size in enumerate(self.m):
-            where = k.let(self.index[i * self.i_n + d * self.i_w], "w")
-            ok = _inside(k, where, size)
-            inside = ok if inside is None else inside & ok
-            row = where if row is None else row * size + where
-        return inside, row
+    def _entries(self, one):
+        """``one(i, positions)`` for each entry of the index, in order."""
+        k = self.k
+
+        def where(i):
+            return [self.index[i * self.i_n + d * self.i_w] for d in range(len(self.m))]
+
+        if self.kind in ("one", "few"):
+            _blockwise(k, self.count, where, self.m, one)
+            return
+        with k.serial(0, self.count) as i:
+            found = [k.let(w, "w") for w in where(i)]
+            with k.if_(_inside(k, found, self.m)):
+                one(i, found)
+            _fail(k)
 
     def _update(self, finish, still):
         k, rows = self.k, self.rows
@@ -169,8 +234,7 @@ class _Rows:
             with k.serial(0, L.select(still, self.count, rows)) as i:
                 entry = self.index.load(i * self.i_n, still)
                 row = k.let(L.select(still, entry, i), "row")
-                inside = _inside(k, row, rows)
-                with k.if_(inside), k.if_(done[row].eq(0)):
+                with k.if_(_inside(k, [row], [rows])), k.if_(done[row].eq(0)):
                     k.store(done, row, 1)
                     with self._along(lo, hi) as j:
                         finish(self.y[row * self.inner + j], row, j)
@@ -195,6 +259,11 @@ class _Parts:
 
 
 def scatter(dtype, rank, dim, how, start, method, units=(False, False)) -> L.Kernel:
+    """The kernel of :func:`_scatter`."""
+    return _scatter(dtype, rank, dim, how, start, method, units).kernel()
+
+
+def _scatter(dtype, rank, dim, how, start, method, units):
     """``y[..., index[p], ...] = combine(y, src[p])`` for all positions p of the index.
 
     Parameters: x (if ``start`` is "copy"), index, src, y; sizes ``n{d}`` of the index, ``m{d}`` of
@@ -215,49 +284,49 @@ def scatter(dtype, rank, dim, how, start, method, units=(False, False)) -> L.Ker
     _start(k, start, y, product(m))
     steps = [product(m[d + 1 :]) for d in range(rank)]
     others = [d for d in range(rank) if d != dim]
-    last = [] if method == "lines" else [others.pop()]
-    grain = L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1) if not last else _ONE
+    blocks, grain = _ONE, L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1)
+    if method != "lines":
+        wide = n[others.pop()]
+        blocks, grain = k.let(L.idiv_ceil(wide, columns), "blocks"), _ONE
 
-    def one(at, from_, to, where, mask=None):
-        target = k.let(to + where * steps[dim], "to")
-        old = y.load(target, mask) if how != "set" else None
-        k.store(y, target, combine(how, old, src[from_]) if old is not None else src[from_], mask)
+    def one(from_, to, where, mask=None):
+        target, new = k.let(to + where * steps[dim], "to"), src[from_]
+        k.store(y, target, combine(how, y.load(target, mask), new) if how != "set" else new, mask)
 
-    def entry(at, from_, to):
-        where = k.let(index[at], "w")
-        with k.if_(_inside(k, where, m[dim])):
-            one(at, from_, to, where)
-        _fail(k)
-
-    blocks = k.let(L.idiv_ceil(n[last[0]], columns), "blocks") if last else _ONE
     with k.parallel(0, product([n[d] for d in others]) * blocks, grain=grain) as line:
-        place, rest = {}, k.let(line // blocks, "q")
-        for d in reversed(others[1:]):
-            place[d] = k.let(rest % n[d], "q")
-            rest = k.let(rest // n[d], "q")
-        if others:
-            place[others[0]] = rest
+        at, from_, to = _bases(k, line // blocks, others, n, (i_s, s_s, steps))
+        if method == "lines":
 
-        def base(by):
-            return k.let(sum((place[d] * by[d] for d in others), L.Const(0, D.int64)), "base")
+            def entry(i, places):
+                one(from_ + i * s_s[dim], to, places[0])
 
-        at, from_, to = base(i_s), base(s_s), base(steps)
-        if last:
-            lo = k.let((line % blocks) * columns, "lo")
-            hi = k.let(L.minimum(lo + columns, n[last[0]]), "hi")
+            _blockwise(k, n[dim], lambda i: [index[at + i * i_s[dim]]], [m[dim]], entry)
+            return k
+        lo = k.let((line % blocks) * columns, "lo")
+        hi = k.let(L.minimum(lo + columns, wide), "hi")
         with k.serial(0, n[dim]) as i:
             at_i, from_i = k.let(at + i * i_s[dim], "at"), k.let(from_ + i * s_s[dim], "from")
-            if method == "lines":
-                entry(at_i, from_i, to)
-            elif method == "rows":
+            if method == "rows":
                 where = k.let(index[at_i], "w")
-                with k.if_(_inside(k, where, m[dim])), k.vector(lo, hi) as j:
-                    one(at_i, from_i + j * s_s[-1], to + j, where)
+                with k.if_(_inside(k, [where], [m[dim]])), k.vector(lo, hi) as j:
+                    one(from_i + j * s_s[-1], to + j, where)
                 _fail(k)
-            else:
-                with k.vector(lo, hi) as j:
-                    where = k.let(index[at_i + j * i_s[-1]], "w")
-                    inside = _inside(k, where, m[dim])
-                    k.check(inside, STATUS)
-                    one(at_i, from_i + j * s_s[-1], to + j, where, inside)
-    return k.kernel()
+                return k
+            with k.vector(lo, hi) as j:
+                where = k.let(index[at_i + j * i_s[-1]], "w")
+                inside = _inside(k, [where], [m[dim]])
+                k.check(inside, STATUS)
+                one(from_i + j * s_s[-1], to + j, where, inside)
+    return k
+
+
+def _bases(k, line, others, sizes, strides):
+    """Where a line begins, by each of the strides; its number counts the other dimensions."""
+    place, rest = {}, k.let(line, "q")
+    for d in reversed(others[1:]):
+        place[d] = k.let(rest % sizes[d], "q")
+        rest = k.let(rest // sizes[d], "q")
+    if others:
+        place[others[0]] = rest
+    zero = L.Const(0, D.int64)
+    return [k.let(sum((place[d] * by[d] for d in others), zero), "base") for by in strides]

@@ -209,12 +209,14 @@ def bincount(input, weights=None, minlength=0):  # noqa: A002
         fail(ShapeError, "bincount", "minlength should be >= 0")
     n = 0
     if input.numel():
-        if input.min().item() < 0:
+        least, most = (x.item() for x in input.aminmax())
+        if least < 0:
             fail(ShapeError, "bincount", "bincount only supports 1-d non-negative integral inputs.")
-        n = input.max().item() + 1
+        n = most + 1
     n = n if n > minlength else minlength
     if weights is None:
-        counts, ones = input.new_zeros(n, dtype=D.int64), input.new_ones(input.shape, dtype=D.int64)
+        counts = input.new_zeros(n, dtype=D.int64)
+        ones = counts.new_ones(1).expand(input.shape)
     else:
         need_tensor("bincount", weights)
         if weights.shape != input.shape:

@@ -37,7 +37,8 @@ def test_rows(start, d):
             x, src = numbers(rng, d, outer, *m, inner), numbers(rng, d, outer, count, inner)
             index = np.stack([rng.integers(0, n, count) for n in m], 1)
             for how in ("add", "set") if start == "place" else ("add",):
-                form = scatter.Form(d, how, len(m), start, True, inner < 4)
+                kind = scatter.kind_of(inner) if width == WIDTHS[-1] else "many"
+                form = scatter.Form(d, how, len(m), start, True, kind)
                 y = flat(x)
                 sizes = {f"m{k}": n for k, n in enumerate(m)}
                 more = {"i_w": 1} if len(m) > 1 else {}
@@ -91,7 +92,7 @@ def test_an_index_out_of_range_is_told_and_writes_nothing(bad):
     index = np.array([0, bad, 4])
     want = np.array([1, 0, 0, 0, 1], np.float32)[:, None] * np.ones((1, 20), np.float32)
     y = flat(x)
-    form = scatter.Form(D.float32, "add", 1, "place", True, False)
+    form = scatter.Form(D.float32, "add", 1, "place", True, "many")
     status = run(
         scatter.build(form), index=flat(index), src=flat(src), y=y, outer=1, count=3, inner=20,
         m0=5, i_n=1, s_o=60, s_n=20, columns=16,
