@@ -20,7 +20,7 @@ from facula.base import dtypes as D
 from facula.eager import dispatch, tape
 from facula.eager.events import Host, Numbers, change_numbers
 from facula.eager.grad_mode import capture, mode
-from facula.eager.standins import CaptureError, Nowhere, Step, Traced, TracedMeta
+from facula.eager.standins import CaptureError, Int, Nowhere, Step, Traced, TracedMeta
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import fitting
 from facula.ir import dims
@@ -79,8 +79,13 @@ class Trace:
 
     # Entering
 
-    def argument(self, x) -> Traced:
-        """A stand-in for a tensor argument."""
+    def argument(self, x):
+        """A stand-in for an argument: of a tensor, or a size for an int."""
+        if type(x) is Int:
+            value = self._input(x)
+            self.sources[id(value)] = ("argument", len(self.arguments))
+            self.arguments.append((x, value))
+            return value.shape[0] - 2
         t = self.wrap(self._input(x), x._meta.requires_grad)
         t._grad = x._grad
         self.sources[id(t._value)] = ("argument", len(self.arguments))

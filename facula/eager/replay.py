@@ -18,7 +18,7 @@ from facula.eager.meta import Size
 from facula.eager.standins import Pending
 from facula.eager.structures import flatten, unflatten
 from facula.eager.tensor import Tensor
-from facula.eager.tracing import Results, Routine, concrete, symbols_of
+from facula.eager.tracing import Results, Routine, concrete, symbol_names, symbols_of
 from facula.ir import dims
 from facula.ir.dims import Dim
 from facula.runtime import guards, random
@@ -207,6 +207,14 @@ class Entry:
             return all(e.read([], undo) for e in self.events)
         finally:
             roll_back(undo)
+
+    def needs_int(self, argument) -> bool:
+        """Whether the capture holds for one value of an :class:`Int` among the arguments only."""
+        name = symbol_names(self.sources.index(("argument", argument)))[0]
+        return any(
+            answer and question == "eq" and isinstance(b, int) and {*a.terms} <= {(), (name,)}
+            for (question, a, b), answer in self.routine.program.guards.items()
+        )
 
     def holds(self) -> bool:
         """Whether gradients are there where they were."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from facula.base.device import CPU
+from facula.base.dtypes import bool_
 from facula.base.errors import FaculaError
 from facula.derivatives.reverse import reverse
 from facula.eager import tape
 from facula.eager.grad_mode import capture, mode
-from facula.eager.meta import Size
-from facula.eager.tensor import Tensor
+from facula.eager.meta import Size, contiguous
+from facula.eager.tensor import Tensor, fill
 from facula.ir import dims
 from facula.ops.movement import contiguous_strides
 from facula.ops.promote import expand_to, to
 from facula.ops.registry import F
+from facula.runtime import storage
 
 
 class CaptureError(FaculaError, RuntimeError):
@@ -100,6 +104,19 @@ class Traced(Tensor):
         if self._meta.requires_grad is not requires_grad:
             raise CaptureError("compile: requires_grad_() inside of a captured function")
         return self
+
+
+class Int(Tensor):
+    """An int of Python's as an input: a tensor that is never read, whose size tells it."""
+
+    __slots__ = ()
+
+
+@lru_cache(4096)
+def int_input(n) -> Int:
+    """The input for an int that is not negative."""
+    block = storage.allocate(1)
+    return fill(object.__new__(Int), contiguous((n + 2,), bool_), block.ptr, block)
 
 
 class Pending:

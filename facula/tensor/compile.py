@@ -25,6 +25,7 @@ from facula.eager.events import roll_back
 from facula.eager.failures import user_line
 from facula.eager.grad_mode import capture, mode
 from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
+from facula.eager.standins import Int, int_input
 from facula.eager.structures import flatten
 from facula.eager.tensor import Tensor
 from facula.tensor.pieces import Pieces
@@ -34,6 +35,9 @@ _NOTHING = flatten(((), {}), [])
 _captured: weakref.WeakSet = weakref.WeakSet()
 #: Captures of one function kept; beyond, it runs as it is.
 MOST_CAPTURES = 64
+#: Captures for other values of one variable; then Python reads it, at each call.
+MOST_CHANGES = 8
+_CHANGED = " is not what it was"
 #: Plans of one function kept, one per sizes of its arguments; then all are forgotten.
 MOST_PLANS = 4096
 
@@ -142,6 +146,7 @@ class Captured:
         self.entries: dict = {}
         self.reasons: list[str] = []
         self.last = self.given_up = self.pieces = None
+        self.ints: dict = {}  # structure -> leaf that is an int -> whether it is an input
         self.hot = None  # (guard, function of the arguments) of the last call, if it was simple
 
     @property
@@ -174,6 +179,9 @@ class Captured:
         structure = flatten((args, kwargs), leaves) if args or kwargs else _NOTHING
         around = self._around(leaves)
         number = around.number()
+        for k, enters in self.ints.get(structure, {}).items():
+            if enters and type(leaves[k]) is int and leaves[k] >= 0:
+                leaves[k] = int_input(leaves[k])
         key = (structure, tuple(map(_exact, leaves)), mode.grad is not False, number)
         try:
             for plan in self.plans.get(key, ()):
@@ -184,6 +192,8 @@ class Captured:
                         return plan.run(leaves)
                     except Stale:
                         continue
+            if self._ints_change(key, leaves):
+                return self(*args, **kwargs)
             return self._plan(key, structure, leaves, around).run(leaves)
         except Shared:
             return self.fn(*args, **kwargs)
@@ -225,13 +235,36 @@ class Captured:
             found = self.surroundings[key] = Surroundings(root, *objects)
         return found
 
+    def _ints_change(self, key, leaves) -> bool:
+        """Whether the call differs in ints from the one captured last: they become inputs."""
+        if self.last is None or self._entry(key, leaves) is not None:
+            return False
+        entry, before, _ = self.last
+        structure, now = _wide(key, leaves)[:2]
+        if before[0] != structure:
+            return False
+        known, count, same = self.ints.setdefault(structure, {}), 0, before[1] == now
+        for k, (a, b) in enumerate(zip(before[1], now)):
+            if type(leaves[k]) is Int:
+                turned = same and entry.needs_int(len(tensors_and_numbers(leaves[:k])))
+            else:
+                turned = a != b and a[:1] == b[:1] == (int,) and min(a[1], b[1]) >= 0
+                turned = turned and k not in known
+            if turned:
+                known[k] = k not in known
+                count += 1
+        return count > 0
+
     def _plan(self, key, structure, leaves, around):
         entry = self._entry(key, leaves)
         if entry is None:
             entry = self._captured(structure, leaves, around)
             key = (*key[:-1], around.number())
             wide = _wide(key, leaves)
-            self.reasons.append(self._why(wide, around, tensors_and_numbers(leaves)))
+            why = self._why(wide, around, tensors_and_numbers(leaves))
+            self.reasons.append(why)
+            if why.endswith(_CHANGED) and self.reasons.count(why) > MOST_CHANGES:
+                self.given_up = f"compile: {why}, again and again"
             self.last = entry, wide, around.found
             self.entries.setdefault(_wide(key, leaves), []).append(entry)
         plan = Plan(entry, leaves)
@@ -262,7 +295,7 @@ class Captured:
             return f"gradients are {'' if wide[2] else 'not '}recorded"
         path = around.changed_since(found)
         if path is not None:
-            return f"{path} is not what it was"
+            return path + _CHANGED
         if not entry.holds():
             return "a gradient is there that was not, or the reverse"
         if not entry.fits(data):
@@ -322,7 +355,7 @@ def _wide(key, leaves):
 def _exact(x):
     """Of an argument, what a plan is bound to."""
     if isinstance(x, Tensor):
-        return x._meta
+        return (Int, x._meta) if type(x) is Int else x._meta
     return float if type(x) is float else _static(x)
 
 
@@ -330,7 +363,7 @@ def _general(x):
     """Of an argument, what a capture depends on."""
     if isinstance(x, Tensor):
         m = x._meta
-        return m.dtype, m.ones, m.ndim, m.requires_grad
+        return m.dtype, m.ones, m.ndim, m.requires_grad, type(x) is Int
     return float if type(x) is float else _static(x)
 
 

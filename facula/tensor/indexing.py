@@ -16,6 +16,7 @@ from facula.base.errors import IndexRangeError, ShapeError, fail
 from facula.eager.dispatch import capture, table
 from facula.eager.tensor import Tensor, need_tensor
 from facula.eager.views import View
+from facula.ir.dims import Dim
 from facula.library import OPS
 from facula.tensor.creation import arange
 from facula.tensor.functions import function_of
@@ -29,7 +30,7 @@ _MAX_KNOWN = 20_000
 _MAX_ROWS = 1024
 _pick_along, _pick, _place = OPS["pick_along"], OPS["pick"], OPS["place"]
 _NUMBERS = frozenset({bool, int, float})
-_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+_BASIC = frozenset({int, Dim, slice, type(None), type(Ellipsis)})
 
 
 # Views -------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ class Selection:
                 dim += covered if covered or i.dtype is not D.bool_ else 1
             else:
                 basic.append(i)
-                dim += 0 if isinstance(i, int) else 1
+                dim += 0 if isinstance(i, (int, Dim)) else 1
         whole = all(isinstance(i, slice) and i == slice(None) for i in basic)
         self.view = x if whole else _basic(x, basic)
         self.mask = None
@@ -301,7 +302,7 @@ def _part(x, i):
         if i.dtype is not D.bool_:
             _need_ints(i)
         return i
-    if i is None or i is Ellipsis or type(i) is int or isinstance(i, slice):
+    if i is None or i is Ellipsis or isinstance(i, (int, Dim, slice)) and type(i) is not bool:
         return i
     if isinstance(i, bool) or type(i).__name__ in ("bool", "bool_"):
         return x.new_tensor(bool(i), dtype=D.bool_)

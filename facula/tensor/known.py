@@ -9,12 +9,11 @@ from facula.base import dtypes as D
 from facula.eager import plans
 from facula.eager.dispatch import PLAIN
 from facula.eager.grad_mode import mode
-from facula.eager.meta import Size, contiguous
-from facula.eager.tensor import wrap
+from facula.eager.meta import Size
+from facula.eager.standins import int_input
 from facula.eager.tracing import concrete, symbol_names
 from facula.ir import dims
 from facula.ir.dims import Dim
-from facula.runtime import storage
 from facula.tensor.lazy import Lazy, LazyMeta
 
 
@@ -88,7 +87,7 @@ class Known:
                 if size and values[k] < 0:
                     del run.inputs[before:]
                     return None
-                run.inputs.append(size_of(values[k]) if size else values[k])
+                run.inputs.append(int_input(values[k]) if size else values[k])
         inputs = run.inputs
         key = tuple([inputs[i]._meta.shape for i in self.reads])
         try:
@@ -118,13 +117,6 @@ class Known:
         self.match, self.plain = _matcher(self), None
         if not (self.flags or self.changed or self.drawn is not None):
             self.plain = _giver(self)
-
-
-@lru_cache(4096)
-def size_of(n):
-    """A tensor that is never read, whose size tells a number."""
-    block = storage.allocate(1)
-    return wrap(contiguous((n + 2,), D.bool_), block.ptr, block)
 
 
 def entered(program, number, size):

@@ -251,3 +251,48 @@ def test_a_view_made_under_no_grad_is_a_view():
 
     x = facula.zeros(2, 2)
     assert f(x).tolist() == x.tolist() == [[1, 1], [1, 1]]
+
+
+def test_an_int_that_changes_becomes_an_input():
+    def step(cache, k, pos):
+        cache[:, :, pos] = k
+        seen = cache[:, :, : pos + 1]
+        return (seen * k[:, :, None]).sum(2) + pos, seen[0, 0, pos]
+
+    captured = facula.compile(step, fullgraph=True)
+    a, b = facula.zeros(1, 2, 16, 3), facula.zeros(1, 2, 16, 3)
+    for pos in range(12):
+        k = facula.randn(1, 2, 3)
+        for x, y in zip(step(a, k, pos), captured(b, k, pos)):
+            assert x.tolist() == y.tolist()
+        assert a.tolist() == b.tolist()
+    assert captured.captured.count == 2
+
+
+def test_an_int_that_python_needs_stays_a_constant():
+    names = [1.0, 2.0, 3.0]
+
+    def f(x, times, which):
+        for _ in range(times):
+            x = x + 1
+        return x * names[which % 3]
+
+    captured = facula.compile(f, fullgraph=True)
+    for k in range(20):
+        x = facula.randn(3)
+        assert captured(x, k % 3, k).tolist() == f(x, k % 3, k).tolist()
+    assert captured.captured.count <= 12
+
+
+def test_a_variable_that_changes_at_each_call_is_read_by_python():
+    class Counted(nn.Module):
+        at = 0
+
+        def forward(self, x):
+            return x[: self.at + 1] * 2
+
+    model = Counted()
+    captured = facula.compile(model)
+    for k in range(20):
+        model.at = k
+        assert captured(facula.arange(30.0)).tolist() == model(facula.arange(30.0)).tolist()
