@@ -248,8 +248,8 @@ class Captured:
             if type(leaves[k]) is Int:
                 turned = same and entry.needs_int(len(tensors_and_numbers(leaves[:k])))
             else:
-                turned = a != b and a[:1] == b[:1] == (int,) and min(a[1], b[1]) >= 0
-                turned = turned and k not in known
+                ints = type(a) is type(b) is tuple and a[0] is b[0] is int
+                turned = ints and a != b and min(a[1], b[1]) >= 0 and k not in known
             if turned:
                 known[k] = k not in known
                 count += 1
