@@ -44,7 +44,7 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
     b_unit = _unit(b_strides, (k, n), "kn")
     total = tiles.accumulator(d)
     shape = tiles.shape_for(vector_bytes, total)
-    variant = _variant(batch, m, n, k, (a_unit, b_unit), total is not d, vector_bytes)
+    variant = _variant(m, n, k, (a_unit, b_unit), total is not d, vector_bytes)
     if swapped:
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
@@ -68,43 +68,53 @@ def _right(form):
 
 
 class _Limits(NamedTuple):
-    """The most rows that are read as they lie, measured on one thread.
+    """Up to how many rows ``direct`` is the quicker variant, measured on one thread and on two.
 
     Attributes:
-        rows: of b whose rows lie contiguous.
-        across: the same if a's columns do, which packing gathers.
-        turned: of b whose columns lie contiguous.
-        columns: with so few columns, any rows.
-        small: if no size is more than this, any rows.
+        rows: of b whose rows lie contiguous, and whose columns do.
+        across: the same where a's columns lie contiguous, which packing gathers.
+        near: if b has at most ``size`` elements, or one sixteenth of that if a's columns do.
+        narrow: if b has at most ``columns``: any number, or this if a's columns do.
+        flat: if sums are of at most ``depth`` terms, so that storing is most of the work.
     """
 
-    rows: int
-    across: int
-    turned: int
-    columns: int
-    small: int
+    rows: tuple
+    across: tuple
+    size: int = 1 << 16
+    near: int = 640
+    columns: int = 16
+    narrow: int = 300
+    depth: int = 16
+    flat: int = 40
 
 
+#: By bytes of a vector. With 64, direct over packed: 24 x 768 x 768 1.7, by NT 1.4; 144 rows 1.1
+#: and 1.04, 416 rows 1.01 and 1.0, 1024 0.83 and 0.85; a across, 48 rows 1.2 and 1.08, 200 0.89 and
+#: 0.84; of 640 rows, 16 columns and 64 terms 1.3, 512 columns and 8 terms 0.8.
 _LIMITS = {
-    16: _Limits(6, 6, 18, 0, 0),
-    32: _Limits(256, 96, 18, 16, 384),
-    64: _Limits(256, 96, 256, 32, 384),
+    16: _Limits((6, 18), (6, 6), 0, columns=0, flat=6),
+    32: _Limits((256, 48), (96, 18)),
+    64: _Limits((300, 300), (96, 40), columns=32),
 }
 
 
-def _variant(batch, m, n, k, units, narrow, vector_bytes):
+def _variant(m, n, k, units, narrow, vector_bytes):
     limits, (a_unit, b_unit) = _LIMITS[vector_bytes], units
     if b_unit not in ("n", "k"):
         return "packed"
     if narrow:
         # What must be widened is better widened once, when it is packed.
-        most = tiles.DIRECT[vector_bytes][-1]
-    elif b_unit == "k":
-        most = limits.turned
+        return "direct" if m <= tiles.DIRECT[vector_bytes][-1] else "packed"
+    across = a_unit != "k"
+    if n <= limits.columns:
+        most = limits.narrow if across else m
+    elif k <= limits.depth:
+        most = limits.flat
+    elif n * k <= (limits.size >> 4 if across else limits.size):
+        most = limits.near
     else:
-        most = limits.across if a_unit == "m" else limits.rows
-    few = not narrow and (n <= limits.columns or max(m, n, k) <= limits.small and a_unit != "m")
-    return "direct" if m <= most or few else "packed"
+        most = (limits.across if across else limits.rows)["nk".index(b_unit)]
+    return "direct" if m <= most else "packed"
 
 
 #: What packing a panel of a, or of b, takes, in tiles of the same depth; and what rows of c cost

@@ -40,8 +40,9 @@ SIZES = (
 CUTS = ("row_cut", "column_cut")
 #: Panels of rows packed at a time where m runs along memory, that whole lines are read.
 _TOGETHER = 8
-#: Values of k for which rows of a are packed at a time where m runs along memory.
-_LINES = 32
+#: Values of k for which rows of a are packed at a time where m runs along memory, so few that the
+#: lines that two panels share are still near if all rows lie a power of two apart.
+_LINES = 8
 #: Values of k for which all of a strip's columns are packed at a time where n runs along memory.
 _ROWS = 8
 
@@ -261,8 +262,8 @@ class _Product:
         # A panel is narrower than a line of the cache: few k at a time, that lines are read once.
         with k.serial(0, count, _LINES) as kk, k.serial(0, rows, height) as i:
             some = k.let(L.minimum(count - kk, _LINES), "some")
-            start = i * padded + kk * height
-            tiles.pack(k, source, panels, start, m0 + i, k0 + kk, some, height, self.shape)
+            start, at = i * padded + kk * height, (m0 + i, k0 + kk)
+            tiles.pack(k, source, panels, start, *at, some, height, self.shape, _LINES)
 
     def pack_right(self, source, panels, n0, columns, k0, count, padded):
         k, width = self.k, self.shape.width

@@ -88,7 +88,9 @@ class Source(NamedTuple):
         return self.base + x_part + k_part
 
 
-def pack(k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, width, shape):
+def pack(
+    k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, width, shape, ahead=_AHEAD
+):
     """Write the panel of the ``width`` x from ``x0`` and the ``count`` k from ``k0``.
 
     It goes to ``panels[at:]``, whose space must be for a multiple of ``shape.lanes`` k.
@@ -99,7 +101,7 @@ def pack(k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, widt
 
     def copy(masked):
         with k.serial(0, count) as kk:
-            prefetch_row(k, source, x0, k0 + kk, width)
+            prefetch_row(k, source, x0, k0 + kk, width, ahead)
             with k.vector(0, width) as j:
                 mask = x0 + j < source.limit if masked else None
                 value = source.buffer.load(source.index(x0 + j, k0 + kk), mask)
@@ -137,10 +139,10 @@ def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes):
                     k.store(panels, at + (kk + r) * width + first + j, tile[r, j])
 
 
-def prefetch_row(k: L.Builder, source: Source, x0, kk, width):
+def prefetch_row(k: L.Builder, source: Source, x0, kk, width, ahead=_AHEAD):
     """Ask for ``width`` x of a k further on: no processor guesses where the next row lies."""
     for line in range(0, width, 64 // source.buffer.dtype.itemsize):
-        k.prefetch(source.buffer, source.index(x0 + line, kk + _AHEAD))
+        k.prefetch(source.buffer, source.index(x0 + line, kk + ahead))
 
 
 def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=None):
