@@ -9,6 +9,7 @@ from facula.library import (  # noqa: F401  imported for their declarations
     conv,
     copies,
     fill,
+    grid,
     joining,
     linear_algebra,
     loss,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from facula.base.errors import ArgumentError, ShapeError, fail
+from facula.base.errors import ShapeError, fail
 from facula.ir.program import Value
 from facula.library.conv import NN
+from facula.ops.indexing import take_
 from facula.ops.movement import constant_pad
 from facula.ops.pool import Pool, max_pool_, max_pool_indices, tuple_of, window_dims
 from facula.ops.promote import expand_to, to
@@ -182,24 +183,55 @@ def _uneven(input, at, m, reduce):
     return F.sum(F.where(inside, cells, 0.0), at + 1) / counts
 
 
+def _adaptive_with_indices(name, rank, input, output_size):
+    """The largest element of each cell, and its flat spatial position: the first of equals."""
+    _batch(name, input, rank)
+    out, lead = tuple_of(name, "output_size", output_size, rank, optional=True), input.ndim - rank
+    place, inside = None, None
+    for d in range(rank):
+        n = int(input.shape[lead + d])
+        m = n if out[d] is None else out[d]
+        width = n // m if n % m == 0 else min(n, n // m + 2)
+        cell = F.reshape(positions(shape=(m,)), (m, 1))
+        start, end = F.floor_divide(cell * n, m), F.floor_divide((cell + 1) * n + (m - 1), m)
+        at = start + F.reshape(positions(shape=(width,)), (1, width))
+        shape = [1] * (2 * rank)
+        shape[d], shape[rank + d] = m, width
+        ok, at = F.reshape(F.lt(at, end), shape), F.reshape(F.minimum(at, n - 1), shape)
+        place = at if place is None else place * F.span(input, lead + d, lead + d + 1) + at
+        inside = ok if inside is None else inside & ok
+    flat = F.flatten(input, lead, -1)
+    place = F.flatten(place, rank, -1)
+    cells = take_(flat, place, dim=lead)
+    best = F.argmax(F.where(F.flatten(inside, rank, -1), cells, float("-inf")), -1, True)
+    lead_ones = (1,) * lead + tuple(place.shape)
+    index = F.squeeze(F.take_along_dim(F.reshape(place, lead_ones), best, -1), -1)
+    y = F.gather(flat, lead, F.flatten(index, lead, -1))
+    return F.reshape(y, index.shape), index
+
+
 def _define_adaptive(rank):
     space = (7, 6, 5)[:rank]
 
     def samples(make):
         return [((make(2, 3, *space), 1), {}), ((make(2, 3, *space), 3), {})]
 
+    def with_indices(make):
+        x = make(2, 3, *space, distinct=True)
+        return [*samples(make), ((x, 3), {"return_indices": True})]
+
     def avg(input: Value, output_size):
         return _adaptive(avg.__name__, rank, input, output_size, F.mean)
 
     def maximum(input: Value, output_size, return_indices=False):
         if return_indices:
-            fail(ArgumentError, maximum.__name__, "return_indices is not available here")
+            return _adaptive_with_indices(maximum.__name__, rank, input, output_size)
         return _adaptive(maximum.__name__, rank, input, output_size, F.amax)
 
     for fn, kind in ((avg, "avg"), (maximum, "max")):
         fn.__name__ = f"adaptive_{kind}_pool{rank}d"
         fn.__doc__ = f"{kind.capitalize()} pooling to a given output size, {rank} dimension(s)."
-    return op(avg, spaces=NN, samples=samples), op(maximum, spaces=NN, samples=samples)
+    return op(avg, spaces=NN, samples=samples), op(maximum, spaces=NN, samples=with_indices)
 
 
 ADAPTIVE = [_define_adaptive(rank) for rank in (1, 2, 3)]

@@ -11,6 +11,8 @@ from facula.tensor import (
     cat,
     full,
     int64,
+    rand,
+    triu_indices,
     where,
     zeros,
 )
@@ -19,12 +21,15 @@ __all__ = [
     "ctc_loss",
     "embedding_bag",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
+    "pdist",
     "unfold",
 ]
 
@@ -350,3 +355,91 @@ def _max_unpool(n_dims):
 
 
 max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(n) for n in (1, 2, 3))
+
+
+def _fractional_starts(size, kernel, output, samples):
+    """Where windows start: ``(N, C, output)``, by steps of random sizes (Graham, 2014)."""
+    if output == 1:
+        return (samples * 0).to(int64).unsqueeze(-1) + (size - kernel)
+    alpha = (size - kernel) / (output - 1)
+    places = arange(output - 1, dtype=samples.dtype)
+    u = samples.unsqueeze(-1)
+    starts = ((places + u) * alpha).to(int64) - (u * alpha).to(int64)
+    return cat([starts, full((*samples.shape, 1), size - kernel, dtype=int64)], dim=-1)
+
+
+def _fractional_max_pool(n_dims):
+    name = f"fractional_max_pool{n_dims}d"
+
+    def pool(
+        input,
+        kernel_size,
+        output_size=None,
+        output_ratio=None,
+        return_indices=False,
+        _random_samples=None,
+    ):
+        """The largest elements of windows at random, overlapping places (Graham, 2014).
+
+        Args:
+            output_size, output_ratio: the size of the result, or its ratio to the input's.
+            return_indices: also give the flat positions of these elements.
+
+        Raises:
+            ValueError: neither a size nor a ratio is given.
+        """
+
+        def each(value):
+            return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n_dims
+
+        if input.ndim not in (n_dims + 1, n_dims + 2):
+            fail(ShapeError, name, f"expected a {n_dims + 1}D or {n_dims + 2}D tensor, got "
+                 f"{input.ndim}D")  # fmt: skip
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output_size or an output_ratio")
+        space, kernel = tuple(input.shape[-n_dims:]), each(kernel_size)
+        if output_size is None:
+            output = tuple(int(n * r) for n, r in zip(space, each(output_ratio)))
+        else:
+            output = each(output_size)
+        for n, k, out in zip(space, kernel, output):
+            if not (k >= 1 and out >= 1 and out + k - 1 <= n):
+                fail(ShapeError, name, f"pool size ({k}) too large relative to input size ({n}) "
+                     f"for an output of {out}")  # fmt: skip
+        x = input if input.ndim == n_dims + 2 else input.unsqueeze(0)
+        n, c = x.shape[:2]
+        samples = _random_samples
+        if samples is None:
+            samples = rand(n, c, n_dims, dtype=x.dtype)
+        index = zeros(1, dtype=int64)
+        for d in range(n_dims):
+            # PyTorch's samples come with the fastest dimension first in two dimensions.
+            u = samples[..., n_dims - 1 - d if n_dims == 2 else d]
+            starts = _fractional_starts(space[d], kernel[d], output[d], u)
+            rows = starts.unsqueeze(-1) + arange(kernel[d])
+            shape = [1] * (2 * n_dims)
+            shape[d], shape[n_dims + d] = output[d], kernel[d]
+            index = index * space[d] + rows.reshape(n, c, *shape)
+        index = index.expand(n, c, *output, *kernel).flatten(2)
+        cells = x.flatten(2).gather(2, index).reshape(n, c, *output, math.prod(kernel))
+        values, within = cells.max(dim=-1)
+        index = index.reshape(cells.shape).gather(-1, within.unsqueeze(-1)).squeeze(-1)
+        if input.ndim != n_dims + 2:
+            values, index = values.squeeze(0), index.squeeze(0)
+        return (values, index) if return_indices else values
+
+    pool.__name__ = pool.__qualname__ = name
+    return pool
+
+
+fractional_max_pool2d, fractional_max_pool3d = map(_fractional_max_pool, (2, 3))
+
+
+def pdist(input, p=2.0):
+    """The p-norm distances of all pairs of different rows: ``(N, M)`` to ``(N (N - 1) / 2,)``."""
+    if input.ndim != 2:
+        fail(ShapeError, "pdist", f"only supports 2D tensors, got: {input.ndim}D")
+    if p < 0:
+        fail(ShapeError, "pdist", f"only supports non-negative p values, got {p}")
+    i, j = triu_indices(input.shape[0], input.shape[0], 1)
+    return (input[i] - input[j]).norm(p, 1)

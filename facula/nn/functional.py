@@ -16,15 +16,19 @@ from facula.nn.composed import (  # noqa: F401  shown here
     ctc_loss,
     embedding_bag,
     fold,
+    fractional_max_pool2d,
+    fractional_max_pool3d,
     max_unpool1d,
     max_unpool2d,
     max_unpool3d,
     multi_margin_loss,
     multilabel_margin_loss,
     multilabel_soft_margin_loss,
+    pdist,
     unfold,
 )
 from facula.nn.interpolation import (  # noqa: F401  shown here
+    affine_grid,
     interpolate,
     upsample,
     upsample_bilinear,
@@ -341,3 +345,68 @@ def triplet_margin_with_distance_loss(
         far = far.minimum(distance(positive, negative))
     loss = (near - far + margin).clamp(min=0)
     return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
+
+
+def linear_cross_entropy(
+    input,
+    linear_weight,
+    target,
+    *,
+    linear_bias=None,
+    weight=None,
+    reduction="mean",
+    ignore_index=None,
+    label_smoothing=0.0,
+    options=None,
+):
+    """``cross_entropy(linear(input, linear_weight, linear_bias), target, ...)``.
+
+    Shapes:
+        input ``[n, in]`` or ``[in]``, linear_weight ``[classes, in]`` or ``[classes, d..., in]``,
+        target as of ``cross_entropy``. ``options`` name a chunking, of which results do not depend.
+    """
+    space = linear_weight.shape[1:-1]
+    if space and input.ndim < 2:
+        fail(
+            ShapeError,
+            "linear_cross_entropy",
+            "K-dimensional loss defined by linear_weight shape "
+            f"{tuple(linear_weight.shape)} requires batched input, got {tuple(input.shape)}",
+        )
+    if ignore_index is not None and target.is_floating_point():
+        fail(ShapeError, "linear_cross_entropy",
+             "ignore_index cannot be specified when target contains probabilities")  # fmt: skip
+    flat = linear_weight.reshape(-1, linear_weight.shape[-1])
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = _op("linear")(input, flat, bias)
+    if space:
+        logits = logits.reshape(*input.shape[:-1], -1, *space)
+    ignored = -100 if ignore_index is None else ignore_index
+    return _op("cross_entropy")(
+        logits, target, weight, ignore_index=ignored, reduction=reduction,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def _with_indices(name):
+    def function(*args, **named):
+        return __getattr__(name)(*args, **{**named, "return_indices": True})
+
+    function.__name__ = function.__qualname__ = f"{name}_with_indices"
+    function.__doc__ = f"``{name}`` with ``return_indices=True``."
+    return function
+
+
+for _name in ("max_pool", "adaptive_max_pool"):
+    for _rank in (1, 2, 3):
+        globals()[f"{_name}{_rank}d_with_indices"] = _with_indices(f"{_name}{_rank}d")
+
+
+def fractional_max_pool2d_with_indices(*args, **named):
+    """``fractional_max_pool2d`` with ``return_indices=True``."""
+    return fractional_max_pool2d(*args, **{**named, "return_indices": True})
+
+
+def fractional_max_pool3d_with_indices(*args, **named):
+    """``fractional_max_pool3d`` with ``return_indices=True``."""
+    return fractional_max_pool3d(*args, **{**named, "return_indices": True})

@@ -7,7 +7,8 @@ a layer; ``fan_in`` and ``fan_out`` are how many values one output reads and one
 import math
 import warnings
 
-from facula.tensor import empty, eye, no_grad, zeros
+from facula.tensor import empty, no_grad, zeros
+from facula.tensor import eye as _eye
 
 __all__ = [
     "calculate_gain",
@@ -139,7 +140,7 @@ def eye_(tensor):
     """Make a matrix the identity, padded with zeros where it is not square."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    return tensor.copy_(eye(*tensor.shape))
+    return tensor.copy_(_eye(*tensor.shape))
 
 
 @no_grad()
@@ -251,3 +252,25 @@ def sparse_(tensor, sparsity, std=0.01, generator=None):
     order = empty(rows, columns).uniform_(0, 1, generator=generator).argsort(dim=0)
     tensor[order.argsort(dim=0) < n_zeros] = 0
     return tensor
+
+
+def _former(new):
+    """The name without the underscore, of before PyTorch 0.4: the same function, with a warning."""
+
+    def function(*args, **kwargs):
+        warnings.warn(
+            f"nn.init.{new.__name__[:-1]} is now deprecated in favor of nn.init.{new.__name__}.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return new(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = new.__name__[:-1]
+    function.__doc__ = f"The former name of ``{new.__name__}``."
+    return function
+
+
+uniform, normal, constant = map(_former, (uniform_, normal_, constant_))
+eye, dirac, orthogonal, sparse = map(_former, (eye_, dirac_, orthogonal_, sparse_))
+xavier_uniform, xavier_normal = _former(xavier_uniform_), _former(xavier_normal_)
+kaiming_uniform, kaiming_normal = _former(kaiming_uniform_), _former(kaiming_normal_)

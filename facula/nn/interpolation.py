@@ -2,9 +2,9 @@
 
 import math
 
-from facula.tensor import arange, cat, float64
+from facula.tensor import arange, cat, float64, linspace, stack, zeros
 
-__all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
+__all__ = ["affine_grid", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
 _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
@@ -158,3 +158,39 @@ def upsample_nearest(input, size=None, scale_factor=None):
 def upsample_bilinear(input, size=None, scale_factor=None):
     """:func:`interpolate` of images, linearly, with the corners in their places."""
     return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
+
+
+def affine_grid(theta, size, align_corners=None):
+    """The places, for :func:`grid_sample`, that affine maps send an even grid to.
+
+    Shapes:
+        theta ``(N, 2, 3)`` with size (N, C, H, W): ``(N, H, W, 2)``; or ``(N, 3, 4)`` with
+        (N, C, D, H, W): ``(N, D, H, W, 3)``.
+
+    Raises:
+        ValueError: theta and size do not fit together.
+
+    >>> from facula import tensor
+    >>> theta = tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    >>> affine_grid(theta, (1, 1, 1, 3), align_corners=True)[0, 0, :, 0].tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    rank = len(size) - 2
+    if not theta.is_floating_point():
+        raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    if rank not in (2, 3) or tuple(theta.shape) != (size[0], rank, rank + 1):
+        raise ValueError(
+            "affine_grid: expected a batch of 2D or 3D affine matrices of shape Nx2x3 for size "
+            f"(N, C, H, W) or Nx3x4 for size (N, C, D, H, W). Got {list(theta.shape)} for size "
+            f"{list(size)}."
+        )
+    if min(size) <= 0:
+        raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
+    space, axes = tuple(size[2:]), []
+    for d in reversed(range(rank)):
+        n = space[d]
+        axis = linspace(-1.0, 1.0, n, dtype=theta.dtype) if n > 1 else zeros(1, dtype=theta.dtype)
+        axis = axis if align_corners else axis * ((n - 1) / n)
+        axes.append(axis.reshape(*(-1 if i == d else 1 for i in range(rank))).expand(space))
+    base = stack([*axes, axes[0].new_ones(space)], -1).reshape(1, -1, rank + 1)
+    return (base @ theta.transpose(1, 2)).reshape(size[0], *space, rank)

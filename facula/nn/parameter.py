@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from facula.tensor import Tensor, empty
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
 
 
 class Parameter(Tensor):
@@ -68,6 +68,60 @@ class Buffer(Tensor):
 
     def __repr__(self):
         return "Buffer containing:\n" + super().__repr__()
+
+
+class _Uninitialized:
+    """A tensor of a module whose size is not known yet; it has no elements until then."""
+
+    __slots__ = ()
+
+    def detach(self):
+        """Itself: state dicts hold what is to be materialized."""
+        return self
+
+    def materialize(self, shape, device=None, dtype=None):
+        """Give it memory of this shape, not initialised, and make it an ordinary one."""
+        self.data = empty(shape, device=device, dtype=self.dtype if dtype is None else dtype)
+        self.__class__ = self.cls_to_become
+
+    def __deepcopy__(self, memo):
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(dtype=self.dtype)
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol):
+        return _rebuild_uninitialized, (type(self), self.dtype)
+
+    def __repr__(self):
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedParameter(_Uninitialized, Parameter):
+    """A parameter whose shape is found at the first call: see ``nn.LazyLinear``."""
+
+    cls_to_become = Parameter
+
+    def __new__(cls, requires_grad=True, device=None, dtype=None):
+        return Tensor._make_subclass(cls, empty(0, device=device, dtype=dtype), requires_grad)
+
+
+class UninitializedBuffer(_Uninitialized, Tensor):
+    """A buffer whose shape is found at the first call: see ``nn.LazyBatchNorm1d``."""
+
+    __slots__ = ()
+    cls_to_become = Tensor
+
+    def __new__(cls, requires_grad=False, device=None, dtype=None):
+        return Tensor._make_subclass(cls, empty(0, device=device, dtype=dtype), requires_grad)
+
+
+def is_lazy(x):
+    """Whether a parameter or buffer has no size yet."""
+    return isinstance(x, _Uninitialized)
+
+
+def _rebuild_uninitialized(kind, dtype):
+    return kind(dtype=dtype)
 
 
 def _rebuild_parameter(data, requires_grad, backward_hooks):

@@ -232,3 +232,41 @@ class MultiheadAttention(Module):
         if not batched:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
         return output if self.batch_first else output.transpose(0, 1), weights
+
+
+def multi_head_attention_forward(
+    query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v,
+    add_zero_attn, dropout_p, out_proj_weight, out_proj_bias, training=True, key_padding_mask=None,
+    need_weights=True, attn_mask=None, use_separate_proj_weight=False, q_proj_weight=None,
+    k_proj_weight=None, v_proj_weight=None, static_k=None, static_v=None,
+    average_attn_weights=True, is_causal=False,
+):  # fmt: skip
+    """What :class:`MultiheadAttention` computes, of weights that are given.
+
+    Shapes: query ``(L, N, E)`` or ``(L, E)``, key and value the same with S for L.
+    """
+    if query.shape[-1] != embed_dim_to_check:
+        raise AssertionError(
+            f"was expecting embedding dimension of {embed_dim_to_check}, but got {query.shape[-1]}"
+        )
+    if static_k is not None or static_v is not None:
+        raise NotImplementedError("multi_head_attention_forward: static keys are not supported")
+    layer = MultiheadAttention.__new__(MultiheadAttention)
+    Module.__init__(layer)
+    layer.training = training
+    vars(layer).update(
+        embed_dim=embed_dim_to_check, num_heads=num_heads, dropout=dropout_p, batch_first=False,
+        head_dim=embed_dim_to_check // num_heads, add_zero_attn=add_zero_attn,
+        _qkv_same_embed_dim=not use_separate_proj_weight, in_proj_weight=in_proj_weight,
+        in_proj_bias=in_proj_bias, bias_k=bias_k, bias_v=bias_v, q_proj_weight=q_proj_weight,
+        k_proj_weight=k_proj_weight, v_proj_weight=v_proj_weight,
+        out_proj=lambda x: F.linear(x, out_proj_weight, out_proj_bias),
+    )  # fmt: skip
+    return layer.forward(
+        query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights,
+        is_causal,
+    )  # fmt: skip
+
+
+# It is built on the layer, and shown beside the other functionals.
+F.multi_head_attention_forward = multi_head_attention_forward

@@ -13,6 +13,7 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "SyncBatchNorm",
 ]
 
 
@@ -146,6 +147,34 @@ class BatchNorm3d(_BatchNorm):
     """:class:`BatchNorm1d` for ``(N, C, D, H, W)``."""
 
     ranks = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation of any rank; with one process it is :class:`BatchNorm1d` and its kin."""
+
+    ranks = (2, 3, 4, 5)
+
+    def __init__(
+        self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True,
+        process_group=None, device=None, dtype=None,
+    ):  # fmt: skip
+        if process_group is not None:
+            raise NotImplementedError("SyncBatchNorm: groups of processes are not supported")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module, process_group=None):
+        """The module with every batch normalisation in it as this class, sharing its weights."""
+        if isinstance(module, _BatchNorm) and not isinstance(module, cls):
+            new = cls(module.num_features, module.eps, module.momentum, module.affine,
+                      module.track_running_stats, process_group)  # fmt: skip
+            new._parameters.update(module._parameters)
+            new._buffers.update(module._buffers)
+            new.train(module.training)
+            return new
+        for name, child in module.named_children():
+            setattr(module, name, cls.convert_sync_batchnorm(child, process_group))
+        return module
 
 
 class _InstanceNorm(_NormBase):

@@ -1,8 +1,13 @@
 """Losses. Each has ``reduction``: ``"mean"``, ``"sum"`` or ``"none"``."""
 
+import dataclasses
+import math
+
 import facula.nn.functional as F
 from facula.nn.modules.distance import PairwiseDistance
 from facula.nn.modules.module import Module
+from facula.nn.parameter import Parameter
+from facula.tensor import empty
 
 __all__ = [
     "BCELoss",
@@ -15,6 +20,8 @@ __all__ = [
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
+    "LinearCrossEntropyOptions",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",
@@ -424,3 +431,51 @@ class CTCLoss(_Loss):
             self.reduction,
             self.zero_infinity,
         )
+
+
+@dataclasses.dataclass
+class LinearCrossEntropyOptions:
+    """How :class:`LinearCrossEntropyLoss` may cut its work; results do not depend on it."""
+
+    allow_retain_graph: bool = False
+    batch_chunk_size: int | None = None
+    chunking_method: str | None = "auto"
+    acc_policy: str = "auto"
+    acc_dtype: object = None
+
+
+class LinearCrossEntropyLoss(_WeightedLoss):
+    """:class:`CrossEntropyLoss` of ``linear(input)``, the linear layer being a part of it.
+
+    Args:
+        in_features: the size of the input's last dimension.
+        num_classes: the number of classes.
+        out_features: further dimensions of the loss.
+
+    >>> from facula import nn, tensor, zeros
+    >>> round(nn.LinearCrossEntropyLoss(3, 4)(zeros(2, 3), tensor([0, 3])).item(), 4)
+    1.3863
+    """
+
+    def __init__(
+        self, in_features, num_classes, *, out_features=(), bias=False, device=None, dtype=None,
+        reduction="mean", weight=None, ignore_index=None, label_smoothing=0.0, options=None,
+    ):  # fmt: skip
+        super().__init__(weight, reduction=reduction)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.options = options
+        classes = (num_classes, *out_features)
+        bound = 1 / math.sqrt(in_features)
+        place = {"device": device, "dtype": dtype}
+        self.linear_weight = Parameter(
+            empty(*classes, in_features, **place).uniform_(-bound, bound)
+        )
+        start = empty(*classes, **place).uniform_(-bound, bound) if bias else None
+        self.register_parameter("linear_bias", None if start is None else Parameter(start))
+
+    def forward(self, input, target):
+        return F.linear_cross_entropy(
+            input, self.linear_weight, target, linear_bias=self.linear_bias, weight=self.weight,
+            reduction=self.reduction, ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing, options=self.options,
+        )  # fmt: skip

@@ -14,6 +14,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -335,3 +337,44 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """:class:`AdaptiveMaxPool2d` for ``(N, C, D, H, W)``."""
 
     pool = "adaptive_max_pool3d"
+
+
+class _FractionalMaxPool(Module):
+    pool: str
+
+    def __init__(self, kernel_size, output_size=None, output_ratio=None, return_indices=False,
+                 _random_samples=None):  # fmt: skip
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(f"{self.pool} requires one of output_size and output_ratio")
+        self.kernel_size, self.output_size = kernel_size, output_size
+        self.output_ratio, self.return_indices = output_ratio, return_indices
+        self.register_buffer("_random_samples", _random_samples)
+
+    def forward(self, input):
+        return getattr(F, self.pool)(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            _random_samples=self._random_samples,
+        )  # fmt: skip
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """The largest elements of windows at random, overlapping places (Graham, 2014).
+
+    Args:
+        kernel_size: the window's size.
+        output_size, output_ratio: the size of the result, or its ratio to the input's.
+        return_indices: also give the flat positions of these elements, for ``MaxUnpool2d``.
+
+    >>> from facula import nn, ones
+    >>> tuple(nn.FractionalMaxPool2d(2, output_ratio=0.5)(ones(1, 3, 8, 6)).shape)
+    (1, 3, 4, 3)
+    """
+
+    pool = "fractional_max_pool2d"
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """:class:`FractionalMaxPool2d` of volumes."""
+
+    pool = "fractional_max_pool3d"

@@ -23,7 +23,7 @@ from facula.tensor import (
     zeros,
 )
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
 
 
 def _projecting(data, state, weights, batch_sizes, first, reverse):
@@ -419,7 +419,7 @@ class LSTM(RNNBase):
         return self._forward_state(input, None if hx is None else tuple(hx))
 
 
-class _RNNCellBase(Module):
+class RNNCellBase(Module):
     """What the cells share: weights, and inputs with or without a batch."""
 
     n_gates: int
@@ -470,7 +470,7 @@ class _RNNCellBase(Module):
         return text if self.bias is True else text + f", bias={self.bias}"
 
 
-class RNNCell(_RNNCellBase):
+class RNNCell(RNNCellBase):
     """One step of :class:`RNN`: input ``(N, input_size)`` and h ``(N, hidden_size)`` to h.
 
     >>> from facula import nn, randn
@@ -499,7 +499,7 @@ class RNNCell(_RNNCellBase):
         return text if self.nonlinearity == "tanh" else text + f", nonlinearity={self.nonlinearity}"
 
 
-class GRUCell(_RNNCellBase):
+class GRUCell(RNNCellBase):
     """One step of :class:`GRU`: input ``(N, input_size)`` and h ``(N, hidden_size)`` to h."""
 
     n_gates = 3
@@ -511,7 +511,7 @@ class GRUCell(_RNNCellBase):
         return hidden.squeeze(0) if single else hidden
 
 
-class LSTMCell(_RNNCellBase):
+class LSTMCell(RNNCellBase):
     """One step of :class:`LSTM`: input ``(N, input_size)`` and a pair (h, c) to a pair (h, c)."""
 
     n_gates = 4
