@@ -7,7 +7,7 @@ import functools
 from facula.base.errors import AutogradError, fail
 from facula.eager import plans, tape
 from facula.eager.extras import apply_extras
-from facula.eager.grad_mode import mode, no_grad
+from facula.eager.grad_mode import capture, mode, no_grad
 from facula.eager.tape import Node
 from facula.eager.tensor import Tensor
 from facula.library import F
@@ -186,10 +186,15 @@ class Function:
     @classmethod
     def apply(cls, *args, **kwargs):
         """Run ``forward``; record the call if an argument requires grad."""
+        trace = capture.trace
+        if trace is not None and trace.cuts:
+            return trace.apart(lambda *xs: cls.apply(*xs, **kwargs), args)
         ctx = FunctionCtx()
         ctx._function = cls
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._meta.requires_grad for a in args)
         records = mode.grad is not False and any(ctx.needs_input_grad)
+        if records and trace is not None:
+            trace.written_backward = cls.__name__
         edges = []
         for a, needed in zip(args, ctx.needs_input_grad):
             if needed:

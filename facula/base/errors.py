@@ -78,3 +78,7 @@ def wrap_dim(op: str, dim: int, ndim: int) -> int:
             f"but got {dim})",
         )
     return dim + span if dim < 0 else int(dim)
+
+
+class CaptureError(FaculaError, RuntimeError):
+    """A function that cannot be captured as one Program, and why."""

@@ -53,6 +53,7 @@ class Trace:
         undo: (dict, its items before) of what the events have changed.
         seed, offset: of the random stream, if numbers are drawn; ``drawn`` counts them.
         differentiated: whether ``backward`` ran inside.
+        written_backward: the name of a Function of the user's that was recorded, or None.
         pending: whether a number was asked for that is known when the call ends.
     """
 
@@ -72,6 +73,7 @@ class Trace:
         self.sources: dict[int, tuple] = {}
         self.seed = self.offset = None
         self.drawn, self.differentiated, self.pending = 0, False, False
+        self.written_backward = None
         self._places: dict = {}  # (address, meta without grad) -> the captured tensor there
         self._storages: dict = {}  # id of a storage -> captured tensors in it
         self._changes: dict[int, int] = {}
@@ -117,6 +119,10 @@ class Trace:
         t._meta, t._storage = TracedMeta(value.shape, value.dtype, requires_grad), Nowhere
         t._value, t._shows, t._changes = value, None, 0
         return t
+
+    def constant(self, x) -> Traced:
+        """A tensor that the function makes of numbers: what it changes in place is no state."""
+        return self.wrap(self.lift(x), False)
 
     def lift(self, x):
         """What a tensor, or a structure with tensors, is in the Program."""

@@ -10,6 +10,8 @@ import functools
 import inspect
 import threading
 
+from facula.base.errors import CaptureError
+
 
 class Recording:
     """Recording with extras, each None or False if not wanted.
@@ -214,3 +216,9 @@ __all__ = [
     "no_grad",
     "set_grad_enabled",
 ]
+
+
+def refuse(what: str) -> None:
+    """Within a capture beside which Python does not run: give up, as the function does this."""
+    if capture.trace is not None and not capture.trace.cuts:
+        raise CaptureError(f"compile: the function {what}")

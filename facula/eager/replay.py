@@ -77,6 +77,7 @@ class Entry:
             with capturing(trace):
                 args, kwargs = unflatten(structure, iter(entered))
                 result = fn(*args, **kwargs)
+                _refuse_changed((args, kwargs), structure, entered)
                 self.results: list = []
                 self.structure = flatten(result, self.results)
                 self._collect(trace, leaves)
@@ -110,6 +111,8 @@ class Entry:
         kept = {id(v) for v in program.inputs} - {id(start) for start, _ in changed}
         self._results(trace, inputs, kept)
         self.records = any(self.requires) and not trace.differentiated
+        if self.records and trace.written_backward:
+            raise CaptureError(f"compile: {trace.written_backward} has a backward of its own")
         self._grads(trace, leaves)
         self.real = len(self.outputs)
         into = [None] * self.real + [inputs[id(start)] for start, _ in changed]
@@ -219,6 +222,13 @@ class Entry:
     def holds(self) -> bool:
         """Whether gradients are there where they were."""
         return all((x._grad is None) is empty for x, empty in self.guards)
+
+
+def _refuse_changed(given, structure, leaves):
+    """Containers of the arguments are copies in a trace: nobody would see that they change."""
+    now: list = []
+    if flatten(given, now) != structure or any(a is not b for a, b in zip(now, leaves)):
+        raise CaptureError("compile: the function changes a container that it is given")
 
 
 def _shown(trace, x):

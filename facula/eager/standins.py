@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from facula.base.device import CPU
 from facula.base.dtypes import bool_
-from facula.base.errors import FaculaError
+from facula.base.errors import CaptureError
 from facula.derivatives.reverse import reverse
 from facula.eager import tape
 from facula.eager.grad_mode import capture, mode
@@ -17,10 +17,6 @@ from facula.ops.movement import contiguous_strides
 from facula.ops.promote import expand_to, to
 from facula.ops.registry import F
 from facula.runtime import storage
-
-
-class CaptureError(FaculaError, RuntimeError):
-    """A function that cannot be captured as one Program, and why."""
 
 
 class TracedMeta:
@@ -91,6 +87,20 @@ class Traced(Tensor):
         if len(self._meta.shape) and self._meta.numel != 1:
             self._needs_elements()
         return Pending(self)
+
+    def stride(self, dim=None):
+        """Refused: arguments of any strides come to a capture."""
+        raise CaptureError("compile: the function asks how a tensor lies in memory")
+
+    is_contiguous = stride
+
+    def contiguous(self, memory_format=None):
+        """Of a view another tensor with its value and history, as a copy may have to be made."""
+        if self._shows is None:
+            return self
+        t = current().wrap(current().lift(self), self._meta.requires_grad)
+        t._grad_fn, t._output_nr = self._grad_fn, self._output_nr
+        return t
 
     def detach(self):
         """The same memory as a constant of differentiation."""

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 
 from facula.base.errors import AutogradError, fail
 from facula.eager import plans
-from facula.eager.grad_mode import mode
+from facula.eager.grad_mode import mode, refuse
 from facula.eager.meta import contiguous
 from facula.eager.tensor import Tensor, wrap
 from facula.eager.tracing import NUMBERS, concrete
@@ -386,6 +386,7 @@ class Task:
                 accumulate(leaf, g, False)
                 continue
             if leaf._hooks is not None:
+                refuse(_HOOKS)
                 g = run_hooks(leaf._hooks.before, g)
             for _, position in self.capture[id(leaf)]:
                 self.captured[position] = g
@@ -475,6 +476,8 @@ def run_hooks(hooks, g):
     return g
 
 
+#: What a function does that is not captured as a whole.
+_HOOKS = "runs hooks of a leaf's gradient"
 #: Threads may bring gradients to one leaf.
 _accumulating = threading.RLock()
 
@@ -483,6 +486,7 @@ def accumulate(leaf, g, fresh):
     """Add a cotangent to ``leaf.grad``; a fresh one becomes the gradient itself."""
     hooks = leaf._hooks
     if hooks is not None:
+        refuse(_HOOKS)
         new = run_hooks(hooks.before, g)
         fresh, g = fresh and new is g, new
     with _accumulating:

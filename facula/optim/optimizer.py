@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 
 from facula.base.changes import Watched, count
+from facula.eager.grad_mode import refuse
 from facula.nn.modules._hooks import _register
 from facula.optim._fused import apply, outside
 from facula.tensor import Tensor, enable_grad, float32, no_grad, tensor
@@ -44,6 +45,9 @@ def _hooked(step):
     @functools.wraps(step)
     def wrapper(self, *args, **kwargs):
         self._opt_called = True
+        own = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
+        if any((*own, _global_pre_hooks, _global_post_hooks)):
+            refuse("calls hooks of an optimizer's step")
         for hook in (*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:

@@ -48,6 +48,9 @@ def philox(seed: int, counter: int) -> tuple[int, int, int, int]:
 class Generator:
     """A random stream and the place reached in it. Any thread may use it.
 
+    Attributes:
+        jumps: how often it was told where to go on.
+
     >>> g = Generator(seed=7)
     >>> g.next(100), g.next(4)
     ((7, 0), (7, 100))
@@ -58,6 +61,7 @@ class Generator:
     def __init__(self, seed: int = DEFAULT_SEED, offset: int = 0):
         self._lock = threading.Lock()
         self._seed, self._offset = _word("Generator", seed), _word("Generator", offset)
+        self.jumps = 0
 
     def next(self, n: int) -> tuple[int, int]:
         """Reserve ``n`` counters (128 bits each); the seed and the first of them."""
@@ -76,6 +80,7 @@ class Generator:
         seed = _word("manual_seed", seed)
         with self._lock:
             self._seed, self._offset = seed, 0
+            self.jumps += 1
         return self
 
     def seed(self) -> int:
@@ -105,6 +110,7 @@ class Generator:
         _, seed, offset = _STATE.unpack(state)
         with self._lock:
             self._seed, self._offset = seed, offset
+            self.jumps += 1
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed}, offset={self._offset})"

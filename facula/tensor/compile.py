@@ -9,11 +9,13 @@ pieces (``pieces``), after a warning that says why.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import os
 import sys
 import warnings
 import weakref
+from contextlib import contextmanager
 from inspect import iscoroutinefunction, isgeneratorfunction
 from operator import is_
 
@@ -23,11 +25,12 @@ from facula.eager.capture import CaptureError
 from facula.eager.dispatch import PLAIN as _PLAIN
 from facula.eager.events import roll_back
 from facula.eager.failures import user_line
-from facula.eager.grad_mode import capture, mode
+from facula.eager.grad_mode import capture, mode, refuse
 from facula.eager.replay import Entry, Plan, Shared, Stale, tensors_and_numbers
 from facula.eager.standins import Int, int_input
 from facula.eager.structures import flatten
 from facula.eager.tensor import Tensor
+from facula.runtime import random
 from facula.tensor.pieces import Pieces
 from facula.tensor.surroundings import Surroundings
 
@@ -310,11 +313,12 @@ class Captured:
         around.look()
         before, undo, streams = around.found, around.undoing(), _streams()
         try:
-            entry = Entry(self.fn, structure, leaves)
+            with _no_print():
+                entry = Entry(self.fn, structure, leaves)
             around.look()
             changed = around.changed_since(before)
             if changed is None and _streams() != streams:
-                changed = "the state of Python's random numbers"
+                changed = "the state of random numbers"
             if changed is not None:
                 roll_back(entry.trace.undo)
                 raise CaptureError(f"compile: the function changes {changed}")
@@ -332,11 +336,28 @@ class _Raised(CaptureError):
     """An error of another kind in a trace: the user's, or because of what stand-ins cannot do."""
 
 
+@contextmanager
+def _no_print():
+    """What is printed would be printed once, and again if the capture is given up."""
+
+    def refusing(*args, **kwargs):
+        refuse("prints")
+        plain(*args, **kwargs)
+
+    plain, builtins.print = builtins.print, refusing
+    try:
+        yield
+    finally:
+        if builtins.print is refusing:
+            builtins.print = plain
+
+
 def _streams():
-    """The states of Python's own random numbers."""
+    """The states of Python's own random numbers and of NumPy's; how often ours were set."""
     python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
     state = numpy and numpy.get_state()
-    return python and python.getstate(), state and (*state[:1], state[1].tobytes(), *state[2:])
+    state = state and (*state[:1], state[1].tobytes(), *state[2:])
+    return python and python.getstate(), state, random.default_generator.jumps
 
 
 def _restore_streams(streams):

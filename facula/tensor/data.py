@@ -14,6 +14,7 @@ from facula.base.errors import (
     DtypeError,
     fail,
 )
+from facula.eager.grad_mode import capture, refuse
 from facula.eager.meta import contiguous
 from facula.eager.tensor import Tensor, set_constructor, wrap
 from facula.runtime import storage
@@ -26,7 +27,7 @@ from facula.tensor.creation import (
     number,
     refuse_complex,
 )
-from facula.tensor.interop import from_dlpack, from_numpy, plain_dtypes
+from facula.tensor.interop import READS_ARRAY, from_dlpack, from_numpy, plain_dtypes
 
 _CODES = {
     D.uint8: "B", D.int8: "b", D.int16: "h", D.int32: "i", D.int64: "q", D.float32: "f",
@@ -61,7 +62,10 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
         )
         x = data.detach().clone()
         return leaf(x if dtype is None else x.to(dtype), requires_grad)
-    return leaf(_copied(data, dtype), requires_grad)
+    x, trace = _copied(data, dtype), capture.trace
+    if trace is not None and not trace.cuts and not requires_grad:
+        return trace.constant(x)
+    return leaf(x, requires_grad)
 
 
 def _copied(data, dtype) -> Tensor:
@@ -95,6 +99,7 @@ def _copied(data, dtype) -> Tensor:
 def _of_array(data, dtype):
     import numpy
 
+    refuse(READS_ARRAY)
     a = numpy.asarray(data)
     own = plain_dtypes.get(a.dtype)
     if own is not None and a.flags.c_contiguous and dtype in (None, own):

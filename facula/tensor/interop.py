@@ -11,6 +11,7 @@ import warnings
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, UnsupportedError, fail
+from facula.eager.grad_mode import refuse
 from facula.eager.meta import contiguous, meta
 from facula.eager.tensor import Tensor, wrap
 from facula.runtime import storage
@@ -22,6 +23,10 @@ from facula.runtime import storage
 plain_dtypes: dict = {}
 
 
+#: Why a function that does is not captured as a whole.
+READS_ARRAY = "reads an array of NumPy's, which may be another at the next call"
+
+
 def from_numpy(ndarray) -> Tensor:
     """A tensor over the memory of an array; a change of one is a change of both.
 
@@ -31,6 +36,7 @@ def from_numpy(ndarray) -> Tensor:
     """
     if not hasattr(ndarray, "__array_interface__"):
         fail(ArgumentTypeError, "from_numpy", f"expected np.ndarray (got {type(ndarray).__name__})")
+    refuse(READS_ARRAY)
     a = ndarray
     dtype = plain_dtypes.get(a.dtype)
     flags = a.flags

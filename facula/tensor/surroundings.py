@@ -107,7 +107,7 @@ class Surroundings:
             self._module(path, x)
         elif isinstance(getattr(x, "param_groups", None), list):
             self._optimizer(path, x)
-        elif hasattr(kind, "__next__"):
+        elif hasattr(kind, "__next__") or _draws(kind):
             self.cursors.append(path)
         elif not kind.__module__.startswith("facula"):
             self._object(path, x)
@@ -258,6 +258,12 @@ def _names(code):
 
 
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "STORE_NAME", "DELETE_GLOBAL"}
+
+
+def _draws(kind) -> bool:
+    """Whether it is a class of generators of random numbers, Python's or NumPy's."""
+    names = {"random": ("Random", "SystemRandom"), "numpy": ("RandomState", "Generator")}
+    return kind.__name__ in names.get(kind.__module__.split(".")[0], ())
 
 
 def _content(cell):

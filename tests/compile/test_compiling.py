@@ -52,7 +52,7 @@ def sizes(x):
     n, m = x.shape
     return {
         "shape": x.shape,
-        "more": [n * 2 + 1, x.stride(), len(x), x.dim()],
+        "more": [n * 2 + 1, [m, n], len(x), x.dim()],
         "text": (f"{n}x{m}", f"{n:3d}", str(x.shape), str([n]), repr(m)),
         n: x.sum(),
     }
