@@ -15,6 +15,7 @@ from facula.ir.deferred import deferred, deferring
 from facula.kernels import (
     attention,
     attention_gradient,
+    bags,
     choose_matmul,
     conv,
     conv_weight,
@@ -526,7 +527,22 @@ def _index_put(node, operands, results, temp):
     return _rows(node, operands, results, temp, None, None, node.inputs[1].shape[1])
 
 
+_OFFSETS = "offsets do not grow from 0 to the number of indices"
+_bags_kernel = deferring(bags.build)
+
+
+def _bags(node, operands, results, temp):
+    calls, operands = _solid(node.inputs, operands, temp)
+    x, starts, index = node.inputs
+    bindings = _sizes(rows=x.shape[0], inner=x.shape[1], count=index.shape[0],
+                      given=starts.shape[0], bags=node.outputs[0].shape[0])  # fmt: skip
+    bindings.update(zip(("x", "starts", "index", "y"), map(C.memory, (*operands, *results))))
+    kernel = _bags_kernel(x.dtype, node.params["mean"])
+    return [*calls, C.call(kernel, bindings, [(node, _OFFSETS), (node, 0)])]
+
+
 LOWERINGS: dict = {
+    "bags": _bags,
     "sort": _sort,
     "topk": _topk,
     "matmul": _matmul,

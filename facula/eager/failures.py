@@ -17,6 +17,8 @@ def reporter(program, symbols, metas):
     """
 
     def report(node, dimension, args):
+        if isinstance(dimension, str):
+            fail(ShapeError, program.name, dimension)
         if "refusal" in node.op.info:
             fail(ShapeError, program.name, node.op.info["refusal"])
         carrying = [i for i, m in enumerate(metas) if m != "shape"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from facula.base import dtypes as D
 from facula.base.errors import ArgumentError, DtypeError, ShapeError, fail
+from facula.ir.dims import product
 from facula.ir.program import Value
-from facula.library.shape import index_along
 from facula.ops.attention import attention_, need_groups, weights_shape
-from facula.ops.indexing import need_index, take_
+from facula.ops.indexing import bags_, index_add_, need_index, take_
 from facula.ops.promote import as_value, broadcast_shapes, expand_to, to
-from facula.ops.registry import F, Scalar, op
+from facula.ops.registry import F, Scalar, composite, op
 
 NN = ("nn.functional",)
 
@@ -102,16 +102,54 @@ def _fitting(q, k, v, grouped):
     return [expand_to(x, (*batch, x.shape[1], *h, x.shape[3])) for x, h in zip(xs, heads)]
 
 
+def _looked_up_gradient(g, y, weight, index, *, padding, shared):
+    flat = F.reshape(index, (product(index.shape),))
+    g = F.reshape(g, (flat.shape[0], weight.shape[1]))
+    if padding >= 0:
+        g = F.where(F.unsqueeze(F.eq(flat, padding), 1), 0.0, g)
+    if shared:
+        one = expand_to(to(1, D.int64), flat.shape)
+        count = index_add_(F.zeros_of(weight.shape[:1], D.int64), flat, one, dim=0)
+        g = g * F.unsqueeze(1.0 / to(take_(count, flat, dim=0), g.dtype), 1)
+    return index_add_(F.zeros_of(weight.shape, weight.dtype), flat, g, dim=0), None
+
+
+#: Rows of a table. A row's gradient, but for that of ``padding``, is the sum of those of the places
+#: where it was looked up; ``shared``: their mean.
+_looked_up = composite(
+    "looked_up",
+    lambda weight, index, *, padding, shared: take_(weight, index, dim=0),
+    _looked_up_gradient,
+)
+
+
+def _need_table(name, weight):
+    if weight.ndim != 2:
+        fail(ShapeError, name, "'weight' must be 2-D")
+
+
 @op(spaces=(), samples=lambda make: [((make(2, 3, dtype=D.int64, low=0, high=5), make(5, 4)), {})])
-def embedding_rows(input: Value, weight: Value, padding_idx=-1):
+def embedding_rows(input: Value, weight: Value, padding_idx=-1, scale_grad_by_freq=False):
     """Rows of ``weight`` at the indices ``input``; the row ``padding_idx`` gets no gradient."""
     index = need_index("embedding", input)
-    if weight.ndim != 2:
-        fail(ShapeError, "embedding", "'weight' must be 2-D")
-    if padding_idx >= 0:
-        rows = index_along(F.narrow(weight, 1, 0, 1), 0)
-        weight = F.where(F.eq(rows, padding_idx), F.stop(weight), weight)
-    return take_(weight, index, dim=0)
+    _need_table("embedding", weight)
+    if padding_idx < 0 and not scale_grad_by_freq:
+        return take_(weight, index, dim=0)
+    return _looked_up(weight, index, padding=padding_idx, shared=bool(scale_grad_by_freq))
+
+
+def _bag_samples(make):
+    index, starts = make(6, dtype=D.int64, low=0, high=5), make(3, dtype=D.int64, low=0, high=1)
+    return [((make(5, 4), index, starts), {}), ((make(5, 4), index, starts, True), {})]
+
+
+@op(spaces=(), samples=_bag_samples)
+def embedding_bags(input: Value, index: Value, offsets: Value, mean=False, ends=False):
+    """Sums (or means) of the rows of a table ``input`` that ``index`` names from each of
+    ``offsets`` to the next; the last bag goes to the end, or starts none if ``ends``."""
+    _need_table("embedding_bag", input)
+    index, offsets = need_index("embedding_bag", index), need_index("embedding_bag", offsets)
+    return bags_(input, offsets, index, mean=bool(mean), ends=bool(ends))
 
 
 # Small linear algebra ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 import math
 
 from facula.base.errors import ShapeError, fail
+from facula.ops.registry import F
 from facula.tensor import (
     arange,
     cat,
@@ -229,6 +230,10 @@ def embedding_bag(
             "nn.Embedding and reduce its output"
         )
     counted = None
+    if input.ndim == 1 and mode != "max" and padding_idx is None and per_sample_weights is None:
+        if offsets is None:
+            raise ValueError("offsets has to be a 1D Tensor but got None")
+        return F.embedding_bags(weight, input, offsets, mode == "mean", include_last_offset)
     if input.ndim == 1:
         input, counted, per_sample_weights = _bags(
             input, offsets, include_last_offset, per_sample_weights

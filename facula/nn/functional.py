@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from facula.base.dtypes import int64
-from facula.base.errors import ArgumentError, ShapeError, UnsupportedError, fail
+from facula.base.errors import ArgumentError, ShapeError, fail
 from facula.eager.tensor import need_tensor
 from facula.library.activation import need_probability
 from facula.nn.composed import (  # noqa: F401  shown here
@@ -210,11 +210,12 @@ def embedding(
 ):
     """Rows of ``weight`` ``[rows, d]`` at int64 indices of any shape.
 
+    The gradient is dense, also with ``sparse``; ``scale_grad_by_freq`` makes a row's the mean over
+    the places where it was looked up.
+
     Raises:
         IndexError: an index out of range.
     """
-    if scale_grad_by_freq or sparse:
-        fail(UnsupportedError, "embedding", "scale_grad_by_freq and sparse gradients are not built")
     rows = weight.shape[0]
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
@@ -222,7 +223,8 @@ def embedding(
         padding_idx = padding_idx % rows
     if max_norm is not None:
         _renormalise(weight, input, max_norm, norm_type)
-    return _op("embedding_rows")(input, weight, -1 if padding_idx is None else padding_idx)
+    padding_idx = -1 if padding_idx is None else padding_idx
+    return _op("embedding_rows")(input, weight, padding_idx, bool(scale_grad_by_freq))
 
 
 def _renormalise(weight, input, max_norm, norm_type):

@@ -143,6 +143,35 @@ index_put_ = Primitive(
 )
 
 
+def _bags_meaning(np, x, starts, index, *, mean, ends):
+    bounds = [*starts] if ends else [*starts, len(index)]
+    bags = [x[index[lo:hi]] for lo, hi in zip(bounds, bounds[1:])]
+    sums = [rows.sum(0) / (max(len(rows), 1) if mean else 1) for rows in bags]
+    return np.array(sums, x.dtype).reshape(len(bags), x.shape[1])
+
+
+def _bags_gradient(g, y, x, starts, index, *, mean, ends):
+    n = index.shape[0]
+    one = to(1, D.int64)
+    begun = index_add_(F.zeros_of((n + 1,), D.int64), starts, expand_to(one, starts.shape), dim=0)
+    bag = F.narrow(F.cumsum(begun, 0), 0, 0, n) - 1
+    if mean:
+        count = index_add_(F.zeros_of(g.shape[:1], D.int64), bag, expand_to(one, bag.shape), dim=0)
+        g = g / F.unsqueeze(to(F.maximum(count, 1), g.dtype), 1)
+    return index_add_(F.zeros_of(x.shape, x.dtype), index, take_(g, bag, dim=0), dim=0), None, None
+
+
+#: Sums or means of bags of rows of ``x``: those that ``index`` [n] names from each of ``starts`` to
+#: the next (the last to n; with ``ends``, the last start is n).
+bags_ = Primitive(
+    "bags",
+    "opaque",
+    lambda x, starts, index, *, mean, ends: [(x.dtype, (starts.shape[0] - ends, x.shape[1]))],
+    _bags_meaning,
+    _bags_gradient,
+)
+
+
 @op(spaces=())
 def zeros_of(shape, dtype):
     """Zeros of a shape that may be symbolic, inside of a trace."""

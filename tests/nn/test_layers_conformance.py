@@ -181,7 +181,15 @@ INDICES = torch.tensor([[1, 2, 0, 2], [4, 3, 2, 1]])
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"padding_idx": 2}, {"padding_idx": -1}, {"max_norm": 0.7}], ids=str
+    "options",
+    [
+        {},
+        {"padding_idx": 2},
+        {"padding_idx": -1},
+        {"max_norm": 0.7},
+        {"scale_grad_by_freq": True, "padding_idx": 1},
+    ],
+    ids=str,
 )
 def test_embedding(options):
     torch.manual_seed(0)
