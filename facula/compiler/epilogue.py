@@ -46,7 +46,7 @@ def _fits(fusion, product, group, c, inplace) -> bool:
         return False
     if any(id(r) in inplace or not group.holds_all(r) for r in group.roots):
         return False
-    if any(product in other.after for other in group.after):
+    if fusion.between(product, group):
         return False
     sizes = _sizes(c)
     if not _columns_stay(reshape_groups(sizes, group.full), len(sizes) - 1):
@@ -56,7 +56,7 @@ def _fits(fusion, product, group, c, inplace) -> bool:
 
 def _updates(fusion, product, group, c, inplace) -> bool:
     """Whether a group is an update of an input by ``c``."""
-    if len(group.roots) != 1 or any(product in other.after for other in group.after):
+    if len(group.roots) != 1 or fusion.between(product, group):
         return False
     (root,) = group.roots
     if root.node.op.name not in ("sub", "add") or not root.dtype.is_floating_point:
@@ -129,13 +129,13 @@ def _join(fusion, product, group) -> None:
     product.reads.update(
         (k, v) for k, v in group.reads.items() if fusion.group_of.get(k) is not product
     )
-    product.after = (product.after | group.after) - {product}
+    product.after = (product.after | group.after) & ~product.bit
     fusion.groups.remove(group)
     for root in group.roots:
         fusion.group_of[id(root)] = product
     for other in fusion.groups:
-        if group in other.after or product in other.after:
-            other.after = (other.after - {group}) | {product} | product.after
+        if (group.bit | product.bit) & other.after:
+            other.after = other.after & ~group.bit | product.bit | product.after
 
 
 class Epilogue:

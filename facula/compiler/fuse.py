@@ -50,11 +50,11 @@ _COST = {
 class Group:
     """Roots computed by one kernel."""
 
-    def __init__(self, full, reduced, opaque=None):
+    def __init__(self, bit, full, reduced, opaque=None):
+        self.bit, self.after = bit, 0  # its own bit; those of the groups it needs, transitively
         self.full, self.reduced, self.opaque = full, reduced, opaque
         self.roots: list = []
         self.reads: dict = {}  # id -> value: roots of other groups, and inputs
-        self.after: set = set()  # groups this one depends on, transitively
         self.epilogue = None  # the group that a product computes at its last store
 
     @property
@@ -107,13 +107,22 @@ class Fusion:
 
     def order(self, groups, last) -> bool:
         """Let ``last`` be executed after ``groups``; False if one of them needs it."""
-        if any(last in group.after for group in groups):
+        if any(last.bit & group.after for group in groups):
             return False
-        last.after |= {g for group in groups for g in (group, *group.after)}
-        for other in self.groups:
-            if last in other.after:
-                other.after |= last.after
+        for group in groups:
+            last.after |= group.bit | group.after
+        self._spread(last)
         return True
+
+    def between(self, first, last) -> bool:
+        """Whether a group that ``last`` needs needs ``first``."""
+        return any(g.bit & last.after and first.bit & g.after for g in self.groups)
+
+    def _spread(self, group):
+        """Let those who need a group need what it needs."""
+        for other in self.groups:
+            if group.bit & other.after:
+                other.after |= group.after
 
     # Roots
 
@@ -229,7 +238,7 @@ class Fusion:
     # Groups
 
     def _opaque(self, node):
-        group = Group((), None, node)
+        group = Group(1 << len(self.groups), (), None, node)
         group.roots = list(node.outputs)
         for v in node.inputs:
             under = self.memory_under(v)
@@ -248,7 +257,7 @@ class Fusion:
         group.reads[id(v)] = v
         other = self.group_of.get(id(v))
         if other is not None and other is not group:
-            group.after |= {other} | other.after
+            group.after |= other.bit | other.after
 
     def _place(self, root):
         node = root.node
@@ -260,7 +269,7 @@ class Fusion:
             if reads is not None:
                 break
         else:
-            group = Group(full, reduced)
+            group = Group(1 << len(self.groups), full, reduced)
             self.groups.append(group)
             reads = self.reads_of(root, group)
         if is_reduction:
@@ -270,9 +279,7 @@ class Fusion:
         for v, _ in reads:
             if self.group_of.get(id(v)) is not group:
                 self._depend(group, v)
-        for other in self.groups:
-            if group in other.after:
-                other.after |= group.after
+        self._spread(group)
 
     def reads_of(self, root, group):
         """The memory that a root reads, as (value, index map)."""
@@ -320,7 +327,7 @@ class Fusion:
                 if not self.aligned(group, v, index_map):
                     return None
                 related = True
-            elif other is not None and (group in other.after):
+            elif other is not None and group.bit & other.after:
                 return None
             elif id(v) in group.reads:
                 related = True
@@ -351,7 +358,7 @@ def _ordered(groups):
             return
         done.add(id(group))
         for other in groups:
-            if other in group.after:
+            if other.bit & group.after:
                 visit(other)
         result.append(group)
 

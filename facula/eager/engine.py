@@ -11,9 +11,10 @@ import pickle
 import threading
 import weakref
 import zlib
-from bisect import insort
+from bisect import bisect_right, insort
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 
 from facula import codegen
 from facula.base import config
@@ -36,6 +37,9 @@ APART = 4096
 
 #: The layers that write the Loops of a deferred kernel.
 _WRITERS = ("base", "ops", "derivatives", "kernels", "compiler")
+
+#: Outputs in which a place for a temporary is looked for.
+_TRIED = 32
 
 _lock = threading.Lock()
 _addresses: dict[str, int] = {}
@@ -224,8 +228,8 @@ class Executable:
         values, outputs = self.evaluate(sizes), []
         for place, meta in zip(self._nbytes, metas_of([pick(values) for pick in self._shapes])):
             outputs += (values[place], meta)
-        steps, block, workspace = self.steps(values)
-        steps = [self._head(form) + form.offsets(row) for form, row in steps]
+        steps, block, workspace, homes = self.steps(values)
+        steps = [self._head(form, homes) + form.offsets(row) for form, row in steps]
         touched = values[self._touched] + workspace[0]
         report = self._reporter(on_error) if on_error else None
         return self.template.build(
@@ -245,8 +249,10 @@ class Executable:
         return form.kernel, prepared.named(values) if named is None else named
 
     def steps(self, values):
-        """(form, row of its numbers) of each call, the most words, the bytes of workspace."""
-        offsets, base = self._place_temps(self._temps(values)) if self._lifetimes else ((), 0)
+        """(form, row of its numbers) of each call, the most words, the bytes of workspace, and in
+        which output each temporary is, or None.
+        """
+        offsets, homes, base = self._place_temps(values) if self._lifetimes else ((), (), 0)
         found, new, later, shared, per_thread, block = [], [], [], base, 0, 0
         for call in self._prepared:
             form, sizes, more = call.choose(values, machine)
@@ -264,19 +270,23 @@ class Executable:
         addresses_of(new, later)
         per_thread = per_thread and aligned(per_thread) + APART
         steps = [(form, (*row, per_thread) if form.per_thread else row) for form, row in found]
-        return steps, block, (shared, per_thread)
+        return steps, block, (shared, per_thread), homes
 
-    def _head(self, form):
-        if form.own_head is None:
-            form.own_head = form.head(self._source)
-        return form.own_head
+    def _head(self, form, homes):
+        key = tuple([homes[number] for number in form.temps])
 
-    def _source(self, kind, number):
-        if kind == "input":
-            return self.template.source("arg", self.argument[number])
-        if kind == "output":
-            return self.template.source("out", self.fresh[number])
-        return self.template.source(kind, number)
+        def source(kind, number):
+            if kind == "temp":
+                kind, number = ("work", 0) if homes[number] is None else ("out", homes[number])
+            elif kind == "input":
+                kind, number = "arg", self.argument[number]
+            elif kind == "output":
+                kind, number = "out", self.fresh[number]
+            return self.template.source(kind, number)
+
+        if key not in form.heads:
+            form.heads[key] = form.head(source)
+        return form.heads[key]
 
     def kind(self, i):
         """The launcher's kind of argument for input ``i``."""
@@ -291,29 +301,54 @@ class Executable:
 
         return report
 
-    # Temporaries: first fit over the steps in which each is alive
+    # Temporaries: first fit over the steps in which each is alive. The workspace grows only for
+    # those that find no place in an output, such as a gradient, that is not yet written.
 
     def _temp_lifetimes(self):
         spans: dict[int, list[int]] = {}
+        written: dict[int, int] = {}
         for step, call in enumerate(self.calls):
             for kind, number in call.reads | call.writes:
                 if kind == "temp":
                     spans.setdefault(number, [step, step])[1] = step
+                elif kind == "output" and number in self.fresh:
+                    written.setdefault(self.fresh[number], step)
+        self._late = sorted((step, f) for f, step in written.items() if step)
         return spans
 
-    def _place_temps(self, nbytes):
-        placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; sorted
-        offsets, total = [0] * len(nbytes), 0
+    def _place_temps(self, values):
+        nbytes, room = self._temps(values), [values[place] for place in self._nbytes]
+        offsets, homes, total = [0] * len(nbytes), [None] * len(nbytes), 0
+        placed: dict = {home: [] for home in (None, *range(len(room)))}
         for number, (first, last) in self._lifetimes.items():
-            size = aligned(nbytes[number])
-            offset = 0
-            for start, end, f, t in placed:
-                if f <= last and first <= t and start < offset + size and offset < end:
-                    offset = end
-            insort(placed, (offset, offset + size, first, last))
-            offsets[number] = offset
-            total = max(total, offset + size)
-        return tuple(offsets), total
+            size, home = aligned(nbytes[number]), None
+            offset = _fit(placed[None], size, first, last)
+            if offset + size > total:
+                at = bisect_right(self._late, (last, len(room)))
+                roomy = (f for _, f in self._late[at:] if room[f] >= nbytes[number])
+                for f in islice(roomy, _TRIED):
+                    other = _fit(placed[f], size, first, last)
+                    if other + size <= aligned(room[f]):
+                        offset, home = other, f
+                        break
+                else:
+                    total = offset + size
+            insort(placed[home], (offset, offset + size, first, last))
+            offsets[number], homes[number] = offset, home
+        return tuple(offsets), tuple(homes), total
+
+
+def _fit(placed, size, first, last) -> int:
+    """The first offset at which so many bytes are free during these steps.
+
+    Args:
+        placed: (offset, end, first step, last step), sorted.
+    """
+    offset = 0
+    for start, end, f, t in placed:
+        if f <= last and first <= t and start < offset + size and offset < end:
+            offset = end
+    return offset
 
 
 def bind_many(jobs):
@@ -333,7 +368,7 @@ def bind_many(jobs):
         sizes = all_sizes(symbols, strides)
         values = executable.evaluate(sizes)
         keep.append((executable, sizes))
-        steps, most, (used, thread_used) = executable.steps(values)
+        steps, most, (used, thread_used), _ = executable.steps(values)
         found += [(argument, form, row) for form, row in steps]
         shared, per_thread = max(shared, used), max(per_thread, thread_used)
         touched, block = touched + values[executable._touched], max(block, most)
@@ -348,6 +383,7 @@ def bind_many(jobs):
 
         def source(kind, number, argument=argument):
             own = ("arg", argument[number]) if kind == "input" else (kind, number)
+            own = ("work", 0) if kind == "temp" else own
             return template.source(*own)
 
         words.append(form.head(source) + form.offsets(row))
@@ -360,10 +396,10 @@ def all_sizes(symbols, strides) -> dict:
     sizes = dict(symbols)
     for i, own in enumerate(strides):
         if own is not None:
-            sizes.update(zip(_stride_names(i), own))
+            sizes.update(zip(_stride_names(i, len(own)), own))
     return sizes
 
 
 @lru_cache(None)
-def _stride_names(i) -> list[str]:
-    return [f"t{i}d{d}" for d in range(64)]
+def _stride_names(i, ndim) -> list[str]:
+    return [f"t{i}d{d}" for d in range(ndim)]

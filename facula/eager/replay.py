@@ -213,7 +213,7 @@ class Entry:
 
     def needs_int(self, argument) -> bool:
         """Whether the capture holds for one value of an :class:`Int` among the arguments only."""
-        name = symbol_names(self.sources.index(("argument", argument)))[0]
+        name = symbol_names(self.sources.index(("argument", argument)), 1)[0]
         return any(
             answer and question == "eq" and isinstance(b, int) and {*a.terms} <= {(), (name,)}
             for (question, a, b), answer in self.routine.program.guards.items()

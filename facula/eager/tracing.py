@@ -199,14 +199,14 @@ def symbols_of_metas(metas) -> dict[str, int]:
     symbols: dict[str, int] = {}
     for i, m in enumerate(metas):
         if m is not None:
-            symbols.update(zip(symbol_names(i), m.shape))
+            symbols.update(zip(symbol_names(i, m.ndim), m.shape))
     return symbols
 
 
 @lru_cache(None)
-def symbol_names(i) -> list[str]:
-    """Names of the sizes of input ``i``; no tensor has more dimensions than this."""
-    return [f"s{i}d{d}" for d in range(64)]
+def symbol_names(i, ndim) -> list[str]:
+    """Names of the sizes of input ``i``."""
+    return [f"s{i}d{d}" for d in range(ndim)]
 
 
 def trace(name, fn, build, data, into="", concrete_sizes=False):

@@ -100,7 +100,8 @@ class Form:
         places = [formulas.want(p.scratch, names) for p in buffers]
         self.itemsizes = [p.dtype.itemsize for p in buffers]
         self._own = None if names is not None or not buffers else formulas
-        self._pick, self.origins, self.own_head = picker(places), None, None
+        self._pick, self.origins = picker(places), None
+        self.heads = {}  # by where its temporaries are
         self.others = ()
 
     def finish(self):
@@ -125,7 +126,7 @@ class Form:
         """Say where each word comes from: at the first use, when the row's length is known."""
         first_scratch = numbers + temps + len(self.more)
         added = {name: numbers + temps + i for i, name in enumerate(self.more)}
-        words, sums = [], []  # (what it is an offset from, place in the row)
+        words, sums, temps = [], [], []  # words: (what it is an offset from, place in the row)
         scratch = iter(range(first_scratch, first_scratch + len(self.scratch)))
         call, end = self.call, first_scratch + len(self.scratch)
         for p in self.kernel.params:
@@ -138,7 +139,8 @@ class Form:
                 words.append((("const", 0), place))
             elif call.memory[p.name][0] == "temp":
                 _, number, offset = call.memory[p.name]
-                words.append((("work", 0), None))
+                words.append((("temp", number), None))
+                temps.append(number)
                 sums.append((numbers + number, offset))
             else:
                 *origin, offset = call.memory[p.name]
@@ -149,7 +151,7 @@ class Form:
         summed = iter(range(end, end + len(sums)))
         places = [next(summed) if place is None else place for _, place in words]
         self.pack = struct.Struct(f"{len(places)}q").pack
-        self.sums, self.picked = sums, picker(places)
+        self.sums, self.temps, self.picked = sums, temps, picker(places)
         self.origins = [origin for origin, _ in words]  # Last: who sees it, sees all the rest.
 
     def head(self, source) -> bytes:

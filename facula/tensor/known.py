@@ -97,7 +97,7 @@ class Known:
                 self.memo.clear()
             symbols: dict = {}
             for i, shape in zip(self.reads, key):
-                symbols.update(zip(symbol_names(i), shape))
+                symbols.update(zip(symbol_names(i, len(shape)), shape))
             found = self.memo[key] = self._evaluated(symbols)
         if found is None and self.free:
             del inputs[before:]
@@ -122,7 +122,7 @@ class Known:
 def entered(program, number, size):
     """A number of Python's as an input: a size, or a value."""
     if size:
-        symbol = Dim.symbol(symbol_names(len(program.inputs))[0], number + 2)
+        symbol = Dim.symbol(symbol_names(len(program.inputs), 1)[0], number + 2)
         return program.input(D.bool_, (symbol,)).shape[0] - 2
     return program.input(D.float64 if type(number) is float else D.int64, (), weak=True)
 

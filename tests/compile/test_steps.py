@@ -414,3 +414,19 @@ def test_hooks_of_modules_are_seen():
         for count in (1, 2, 3):
             y = captured(x)
             assert len(seen) == count and facula.equal(seen[-1], y)
+
+
+def test_what_is_kept_for_backward_lies_where_gradients_will():
+    layers = [nn.Sequential(nn.Linear(128, 128), nn.LayerNorm(128), nn.ReLU()) for _ in range(12)]
+    model, x, y = nn.Sequential(*layers), facula.randn(32, 128), facula.randint(0, 128, (32,))
+    step = facula.compile(stepping(model, optim.SGD(model.parameters(), lr=0.1), x, y))
+    step(), step()
+    for p in model.parameters():
+        p.grad = None
+    facula.cpu.reset_peak_memory_stats()
+    before = facula.cpu.memory_stats()["allocated_bytes.all.current"]
+    step()
+    peak = facula.cpu.memory_stats()["allocated_bytes.all.peak"] - before
+    gradients = sum(p.numel() * 4 for p in model.parameters())
+    kept = 2 * 12 * 32 * 128 * 4  # what is normalised, and the products' operands
+    assert peak < 1.3 * gradients < gradients + kept
