@@ -21,7 +21,11 @@ __version__ = "0.1.0"
 _ELSEWHERE = {
     "GradScaler": "facula.amp",
     "OutOfMemoryError": "facula.base.errors",
-    "autocast": "facula.amp",
+    **dict.fromkeys(
+        "autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
+        "is_autocast_enabled".split(),
+        "facula.amp",
+    ),
     "compile": "facula.tensor.compile",
     "device": "facula.base.device",
     "dtype": "facula.base.dtypes",

@@ -1,7 +1,8 @@
-"""Mixed precision: PyTorch's ``torch.amp``, as far as there is something to mix.
+"""Mixed precision: PyTorch's ``torch.amp``, on the CPU.
 
-Gradients are scaled as everywhere. Ops are not cast: ``autocast`` for CUDA is off where there is
-no CUDA, as in PyTorch, and for the CPU it is refused rather than ignored.
+Inside of ``autocast`` products, convolutions and attention run in bfloat16 (or float16), losses and
+some reductions in float32, all else as its operands are (``tensor.autocast`` has the lists). There
+is no CUDA, so what is said for it is off, with a warning, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -10,71 +11,156 @@ import functools
 import math
 import warnings
 
-from facula.base.errors import ArgumentError, AutogradError, UnsupportedError, fail
-from facula.tensor import Tensor, bfloat16, no_grad
+from facula.base.errors import ArgumentError, AutogradError, fail
+from facula.eager.grad_mode import mode
+from facula.eager.tensor import Tensor
+from facula.tensor import bfloat16, float16, float64, no_grad
+from facula.tensor.autocast import on
 
-__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
+__all__ = [
+    "GradScaler",
+    "autocast",
+    "clear_autocast_cache",
+    "custom_bwd",
+    "custom_fwd",
+    "get_autocast_dtype",
+    "is_autocast_available",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
+]
 
 
 def is_autocast_available(device_type: str) -> bool:
-    """False: no device has it here."""
-    return False
+    """Whether a device has it: the CPU does."""
+    return device_type == "cpu"
+
+
+def is_autocast_enabled(device_type: str = "cpu") -> bool:
+    """Whether this thread is inside of :class:`autocast` for the device."""
+    return device_type == "cpu" and mode.cast is not None
+
+
+def get_autocast_dtype(device_type: str = "cpu"):
+    """The dtype of the innermost :class:`autocast`, or the default."""
+    return (device_type == "cpu" and mode.cast) or bfloat16
+
+
+def is_autocast_cache_enabled() -> bool:
+    """Whether weights are converted once in an :class:`autocast`, rather than at each use."""
+    return mode.casts is not None or mode.cast is None
+
+
+def clear_autocast_cache() -> None:
+    """Forget the weights that were converted."""
+    if mode.casts:
+        mode.casts.clear()
 
 
 class autocast:  # noqa: N801  the public name
-    """A block in which ops would run in lower precision; see the module.
+    """A block, or function, in which ops run in the precision that suits them.
 
     Args:
-        device_type: "cuda" (off, with a warning, since there is none) or "cpu".
-        enabled: False makes it a block like any other.
+        device_type: "cpu", or "cuda" (off, with a warning, since there is none).
+        dtype: bfloat16 or float16, of the ops that are run in lower precision.
+        enabled: False turns it off inside of another.
+        cache_enabled: convert weights once, until the outermost block ends.
 
-    Raises:
-        UnsupportedError: enabled for the CPU.
-
-    >>> with autocast("cpu", enabled=False):
-    ...     pass
+    >>> import facula
+    >>> x = facula.ones(2, 2)
+    >>> with autocast("cpu"):
+    ...     (x @ x).dtype, (x + x).dtype, (x @ x).prod().dtype
+    (facula.bfloat16, facula.float32, facula.float32)
     """
 
     def __init__(self, device_type, dtype=None, enabled=True, cache_enabled=None):
         if not isinstance(device_type, str):
             raise TypeError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
+        self.device, self.fast_dtype = device_type, dtype or bfloat16
         if enabled and device_type == "cuda":
-            warnings.warn(
-                "User provided device_type of 'cuda', but CUDA is not available. Disabling",
-                stacklevel=2,
+            self._off("User provided device_type of 'cuda', but CUDA is not available. Disabling")
+            enabled = False
+        elif device_type not in ("cpu", "cuda"):
+            raise RuntimeError(
+                f"User specified an unsupported autocast device_type {device_type!r}"
+            )
+        elif enabled and self.fast_dtype not in (bfloat16, float16):
+            self._off(
+                "In CPU autocast, but the target dtype is not supported. Disabling autocast.\n"
+                "CPU Autocast only supports dtype of facula.bfloat16, facula.float16 currently."
             )
             enabled = False
-        if enabled:
-            fail(UnsupportedError, "autocast", f"not available on {device_type!r}",
-                 "convert model and inputs with .to(facula.bfloat16), or pass "
-                 "enabled=False")  # fmt: skip
-        self.device, self.fast_dtype, self._enabled = device_type, dtype or bfloat16, enabled
+        self._enabled, self._cached = bool(enabled), cache_enabled is not False
+        self._before: list = []
+
+    @staticmethod
+    def _off(message):
+        warnings.warn(message, stacklevel=3)
 
     def __enter__(self):
+        before = mode.cast, mode.casts
+        self._before.append(before)
+        if self.device == "cpu":
+            mode.cast = self.fast_dtype if self._enabled else None
+            kept = mode.casts if mode.casts is not None else {}
+            mode.casts = kept if self._cached else None
+            on.append(self)
         return self
 
     def __exit__(self, *exception):
+        mode.cast, mode.casts = self._before.pop()
+        if self.device == "cpu":
+            on.pop()
         return False
 
     def __call__(self, function):
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
-            with self:
+            own = object.__new__(autocast)  # calls may be nested, and come from several threads
+            own.__dict__.update(self.__dict__, _before=[])
+            with own:
                 return function(*args, **kwargs)
 
         return wrapped
 
 
 def custom_fwd(fwd=None, *, device_type, cast_inputs=None):
-    """The forward of a ``Function`` as it is: nothing is cast."""
+    """For ``forward`` of a ``Function``: ``cast_inputs`` is the dtype, without autocast inside."""
     if fwd is None:
         return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
-    return fwd
+
+    @functools.wraps(fwd)
+    def forward(ctx, *args, **kwargs):
+        ctx._cast = on = mode.cast if device_type == "cpu" else None
+        if cast_inputs is None or on is None:
+            return fwd(ctx, *args, **kwargs)
+        ctx._cast = None
+        args, kwargs = _to(args, cast_inputs), _to(kwargs, cast_inputs)
+        with autocast(device_type, enabled=False):
+            return fwd(ctx, *args, **kwargs)
+
+    return forward
 
 
 def custom_bwd(bwd=None, *, device_type):
-    """The backward of a ``Function`` as it is: nothing is cast."""
-    return bwd if bwd is not None else functools.partial(custom_bwd, device_type=device_type)
+    """For ``backward`` of a ``Function``: under the autocast that its ``forward`` ran under."""
+    if bwd is None:
+        return functools.partial(custom_bwd, device_type=device_type)
+
+    @functools.wraps(bwd)
+    def backward(ctx, *args):
+        on = getattr(ctx, "_cast", None)
+        with autocast("cpu", dtype=on, enabled=on is not None):
+            return bwd(ctx, *args)
+
+    return backward
+
+
+def _to(x, dtype):
+    if isinstance(x, Tensor):
+        return x.to(dtype) if x.is_floating_point() and x.dtype is not float64 else x
+    if isinstance(x, dict):
+        return {k: _to(v, dtype) for k, v in x.items()}
+    return type(x)(_to(y, dtype) for y in x) if isinstance(x, (list, tuple)) else x
 
 
 class GradScaler:

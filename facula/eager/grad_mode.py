@@ -33,6 +33,8 @@ class _Mode(threading.local):
     #: What ``enable_grad`` turns on: True or a Recording.
     recording = True
     inference = False
+    #: The dtype of ``autocast``, or None; and the weights converted to it so far.
+    cast = casts = None
 
 
 mode = _Mode()

@@ -338,9 +338,10 @@ class Plan:
             leaves: arguments for which it may, none of them a container.
             surroundings: the part of the guard that says that these are the same.
         """
-        parts = surroundings, self.part, mode.grad
+        parts = surroundings, self.part, mode.grad, mode.cast
         if self.parts != parts:
             checks = [("attribute", mode, "grad", mode.grad), ("attribute", capture, "trace", None)]
+            checks.append(("attribute", mode, "cast", mode.cast))
             for i, x in enumerate(leaves):
                 if i in self.given:
                     checks += [("type", i, type(x)), ("argument", i, "_meta", x._meta)]

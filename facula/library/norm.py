@@ -55,11 +55,12 @@ normalized_ = composite("normalized", _normalized, _normalized_gradient, again=_
 
 
 def _affine(y, weight, bias, shape=None):
+    dtype = y.dtype
     if weight is not None:
         y = y * (weight if shape is None else F.reshape(weight, shape))
     if bias is not None:
         y = y + (bias if shape is None else F.reshape(bias, shape))
-    return y
+    return to(y, dtype)
 
 
 @op(

@@ -161,7 +161,7 @@ class Captured:
 
         def call(*args, **kwargs):
             hot = self.hot  # another thread may change it
-            if hot is not None and not kwargs and capture.trace is None:
+            if hot is not None and not kwargs:
                 guard, go = hot
                 if guard(*args):
                     try:
@@ -185,7 +185,7 @@ class Captured:
         for k, enters in self.ints.get(structure, {}).items():
             if enters and type(leaves[k]) is int and leaves[k] >= 0:
                 leaves[k] = int_input(leaves[k])
-        key = (structure, tuple(map(_exact, leaves)), mode.grad is not False, number)
+        key = (structure, tuple(map(_exact, leaves)), mode.grad is not False, mode.cast, number)
         try:
             for plan in self.plans.get(key, ()):
                 if plan.holds():
@@ -296,6 +296,8 @@ class Captured:
             return f"argument {k} is of another dtype, rank, requires_grad, size 1 or value"
         if before[2] != wide[2]:
             return f"gradients are {'' if wide[2] else 'not '}recorded"
+        if before[3] is not wide[3]:
+            return f"autocast is {'on' if wide[3] else 'off'}, or for another dtype"
         path = around.changed_since(found)
         if path is not None:
             return path + _CHANGED

@@ -19,6 +19,7 @@ from facula.eager.tracing import NUMBERS, Routine, concrete, symbols_of, trace
 from facula.ir.dims import Dim
 from facula.library import OPS
 from facula.ops.registry import Op, Primitive, set_eager
+from facula.tensor.autocast import casted, casting, on, policy
 from facula.tensor.interop import from_numpy
 
 _functions: dict = {}
@@ -142,6 +143,9 @@ def is_operand(x) -> bool:
 def general(site, op, out=False):
     """A function of the op's own signature, written as source."""
     space = {
+        "on": on,
+        "mode": mode,
+        "casted": casted,
         "TENSORS": TENSORS,
         "key_of": key_of,
         "static_key": static_key,
@@ -187,9 +191,14 @@ def general(site, op, out=False):
         space["inside"] = lambda *args: function_of(op, "self")(*args)
         given = ", ".join(n for n in names if n != "inplace")
         changed = f"    if inplace:\n        return inside({given})\n"
+    lower, cast = None if site.into else policy(op.name), ""
+    if lower is not None:
+        given = ", ".join(names)
+        cast = f"        {given}, = casted({lower}, ({given},))\n"
+        cast = f"    if on and mode.cast is not None:\n{cast}"
     text = (
         f"def make({', '.join(space)}):\n"
-        f"  def {op.__name__}({', '.join(heads)}):\n"
+        f"  def {op.__name__}({', '.join(heads)}):\n{cast}"
         f"{written if out else ''}{changed}"
         f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
         f"    _plan = rows.get(_key)\n"
@@ -209,10 +218,11 @@ def _made(op, into):
         p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in site.parameters
     )
     if ordinary and not out and not op.random and site.slots == list(range(arity)):
-        if arity == 1:
+        lower = None if into else policy(op.name)
+        if arity == 1 and lower is None:
             return unary(site)
         if arity == 2 and [p.name for p in site.parameters] == ["input", "other"]:
-            return binary(site)
+            return binary(site) if lower is None else casting(binary(site), site.rows, lower)
     return general(site, op, out)
 
 

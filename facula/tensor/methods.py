@@ -16,6 +16,7 @@ from facula.ops.pointwise import cast, copy_
 from facula.ops.promote import to as converted
 from facula.ops.registry import op
 from facula.tensor import memory
+from facula.tensor.autocast import casting, policy
 from facula.tensor.functions import function_of, names_in, operator, reflected, site_of
 
 
@@ -277,7 +278,10 @@ class _Lazy:
 def _operators():
     for word, name in BINARY.items():
         site = lambda name=name: site_of(OPS[name], operands=2)  # noqa: E731
-        setattr(Tensor, f"__{word}__", _Lazy(lambda s=site: operator(s()), f"__{word}__"))
+        make = lambda s=site: operator(s())  # noqa: E731
+        if (lower := policy(name)) is not None:
+            make = lambda s=site, w=lower: casting(operator(s()), s().rows, w)  # noqa: E731
+        setattr(Tensor, f"__{word}__", _Lazy(make, f"__{word}__"))
         setattr(Tensor, f"__r{word}__", _Lazy(lambda s=site: reflected(s()), f"__r{word}__"))
         if OPS[name].inplace:
             into = lambda name=name: site_of(OPS[name], "self", operands=2)  # noqa: E731
