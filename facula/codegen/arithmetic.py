@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int16, int32, int64
+from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int32
 from facula.codegen.casts import convert, like
-from facula.codegen.values import INT128, REGISTER, Value, constant, mangle, type_of
+from facula.codegen.values import REGISTER, Value, mangle, type_of
 
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-_ORDERED = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+_ORDERED = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge",
+            "not lt": "uge", "not le": "ugt", "not gt": "ule", "not ge": "ult"}  # fmt: skip
 _INTRINSIC = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "abs": "fabs",
               "round": "roundeven", "copysign": "copysign", "fma": "fma"}  # fmt: skip
 #: What ops on bool mean: addition is "or", as in PyTorch.
@@ -173,8 +174,6 @@ def _integer_op(w, name, args):
         return w.call(a.dtype, f"llvm.{op}.{_mangled(a)}", a, b)
     if name in ("div", "rem"):
         return _divide(w, name, a, b)
-    if name == "umulhi":
-        return _umulhi(w, a, b)
     return _shift(w, name, a, b)
 
 
@@ -240,19 +239,6 @@ def _divide_as_floats(w, name, a, b):
     if not narrow:
         whole = w.choose(negating, _op(w, "sub", zero, a) if name == "div" else zero, whole)
     return w.choose(bad, zero, whole)
-
-
-def _umulhi(w, a, b):
-    """The upper half of the product of unsigned operands."""
-    size = a.dtype.itemsize
-    wide = {1: int16, 2: int32, 4: int64, 8: INT128}[size]
-    t = type_of(wide, a.lanes)
-    x, y = (w.pure(f"zext {v.typed} to {t}", wide, v.lanes, v) for v in (a, b))
-    product = _op(w, "mul", x, y)
-    amount = constant(8 * size, int64).text
-    amount = f"splat ({REGISTER[wide]} {amount})" if a.lanes else amount
-    high = w.pure(f"lshr {product.typed}, {amount}", wide, a.lanes, product)
-    return w.pure(f"trunc {high.typed} to {a.type}", a.dtype, a.lanes, high)
 
 
 def _shift(w, name, a, b):

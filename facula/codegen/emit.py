@@ -269,7 +269,13 @@ def _memoised(compute):
 def _op(em, e, memo):
     if e.name in L.TRANSCENDENTAL:
         return _transcendental(em, e, memo)
-    args = [em.value(a, memo) for a in e.args]
+    name, operands = e.name, e.args
+    inner = operands[0]
+    if name == "not" and type(inner) is L.Op and inner.args[0].dtype.kind == "f":
+        # Of floats this is another comparison, true of NaN.
+        if inner.name in ("lt", "le", "gt", "ge"):
+            name, operands = f"not {inner.name}", inner.args
+    args = [em.value(a, memo) for a in operands]
     w = em.w
     if e.dtype is int64 and e.name in ("add", "sub", "mul"):
         result = _index_arithmetic(w, e.name, *args)
@@ -282,7 +288,7 @@ def _op(em, e, memo):
         lanes = lanes or a.lanes
     if lanes:
         args = [casts.widen(w, a, lanes) for a in args]
-    return arithmetic.apply(w, em.target, e.name, args)
+    return arithmetic.apply(w, em.target, name, args)
 
 
 def _index_arithmetic(w, name, a, b):

@@ -20,16 +20,14 @@ from facula.base.dtypes import (
 
 #: An address; no dtype of tensors, but handled as one here.
 PTR = dtype("ptr", 8, "p", 0)
-#: A bool in memory, and the product of two int64.
+#: A bool in memory.
 BYTE = dtype("byte", 1, "u", 1)
-INT128 = dtype("int128", 16, "i", 6)
 
 #: The type of one element in a register. bfloat16 is its bits: LLVM's own conversions differ
 #: between processors (some flush denormals), so they are written out in integers (``casts``).
 REGISTER = {
     bool_: "i1", uint8: "i8", int8: "i8", int16: "i16", int32: "i32", int64: "i64",
     float16: "half", bfloat16: "i16", float32: "float", float64: "double", PTR: "ptr", BYTE: "i8",
-    INT128: "i128",
 }  # fmt: skip
 #: The type of one element in memory.
 MEMORY = {**REGISTER, bool_: "i8"}

@@ -24,11 +24,11 @@ from facula.ir import loops as L
 _ONE = constant(1, int64)
 #: Loops of at most so many vectors are unrolled.
 _UNROLLED = 8
-#: A reducing loop's body of more instructions than this is written once, not once an accumulator.
+#: A body of more instructions than this, most of them waiting for others, runs on two vectors.
 _LONG = 24
 #: A body of more than this is written once at all, every vector under a mask: the mask is little
-#: beside it, and half the text is half the time to compile.
-_VERY_LONG = 60
+#: beside it, and a third of the text is a third of the time to compile.
+_VERY_LONG = 100
 
 
 def tile_lanes(body, analysis) -> dict:
@@ -121,7 +121,7 @@ def _unrolled(em, s, sums, lo, count):
         None if start + lanes <= count else first_lanes(count - start, lanes) for start in starts
     ]
     if len(starts) > 1 and not sums:
-        _Jam(em, s, [(lo, *pair) for pair in zip(starts, masks)]).run(s.body)
+        _Jam(em, s, [(lo, start, mask, {}) for start, mask in zip(starts, masks)]).run(s.body)
         return
     for i, (start, mask) in enumerate(zip(starts, masks)):
         chosen = {x: t.parts[i % ACCUMULATORS] for x, t in sums.items()}
@@ -129,33 +129,35 @@ def _unrolled(em, s, sums, lo, count):
 
 
 class _Jam:
-    """Several vectors of an unrolled loop at once, one statement after the other.
+    """Several vectors of a loop at once, one statement after the other.
 
     So what the vectors have in common, such as a scalar that all are multiplied with, is in a
-    register for a short time. Each vector has variables and locals of its own.
+    register for a short time, and processors, which look a hundred instructions ahead, find
+    another vector's where one's wait for each other. Each vector has variables, locals and
+    accumulators of its own.
     """
 
     def __init__(self, em, s, places):
         self.em = em
         self.inside = em.analysis.of(s.body).declared
         self.copies = []
-        for base, offset, mask in places:
+        for base, offset, mask, accumulators in places:
             v = Value("", int64, em.lanes, base.depth, None, (base, offset, _ONE))
-            self.copies.append(({s.var: v}, {}, mask))
+            self.copies.append(({s.var: v}, {}, mask, accumulators))
 
     def run(self, body):
         em = self.em
         for s in body:
             if isinstance(s, L.Loop) and s.kind == "unroll":
                 for i in em.constants(s):
-                    for variables, _, _ in self.copies:
+                    for variables, *_ in self.copies:
                         variables[s.var] = constant(i, int64)
                     self.run(s.body)
                 continue
-            for variables, registers, mask in self.copies:
+            for variables, registers, mask, accumulators in self.copies:
                 em.vars.update(variables)
                 em.locals.update(registers)
-                em.mask = mask
+                em.mask, em.left, em.accumulators = mask, None, accumulators
                 em.body((s,))
                 if isinstance(s, L.Let) and s.var in em.vars:
                     variables[s.var] = em.vars[s.var]
@@ -175,8 +177,10 @@ class _Cut:
         masks = em.target.masks_memory(facts.narrowest)
         if facts.cost > _VERY_LONG and masks:
             self.together = 0
+        elif facts.cost > _LONG:
+            self.together = 2
         elif sums:
-            self.together = ACCUMULATORS if facts.cost <= _LONG else 1
+            self.together = ACCUMULATORS
         else:
             self.together = 4 if facts.cost <= 2 else 2 if facts.cost <= 8 else 1
 
@@ -200,27 +204,26 @@ class _Cut:
                 self.names,
                 w.loop(self.lo, end, step, em.flat(self.names), self._main, self.stores),
             )
-        rotations = count
         if self.together == 1:
             self._last(end)
         else:
-            rotations = w.sub(count, full)
             step = constant(lanes, int64)
             em.set_flat(
                 self.names,
                 w.loop(end, self.hi, step, em.flat(self.names), self._rest, self.stores),
             )
         if self.sums:
-            self._turn_back(rotations)
+            self._turn_back(count)
 
     def _main(self, base, values):
         em = self.em
         em.set_flat(self.names, values)
-        for k in range(self.together):
-            chosen = {x: t.parts[k] for x, t in self.sums.items()}
-            _iterate(em, self.s, base, k * em.lanes, chosen)
-        if self.together == 1:
-            self._rotate()
+        places = [
+            (base, k * em.lanes, None, {x: t.parts[k] for x, t in self.sums.items()})
+            for k in range(self.together)
+        ]
+        _Jam(em, self.s, places).run(self.s.body)
+        self._rotate(self.together)
         return em.flat(self.names)
 
     def _last(self, end):
@@ -237,7 +240,7 @@ class _Cut:
         chosen = {x: t.parts[0] for x, t in self.sums.items()}
         left = self._left(base)
         _iterate(em, self.s, base, 0, chosen, self._mask(left), left)
-        self._rotate()
+        self._rotate(1)
         return em.flat(self.names)
 
     def _left(self, base):
@@ -255,13 +258,13 @@ class _Cut:
         numbers = lane_numbers(d, lanes)
         return w.pure(f"icmp ult {numbers.typed}, {wide.text}", bool_, lanes, wide)
 
-    def _rotate(self):
+    def _rotate(self, count):
         """The next vector's accumulator comes first."""
         em = self.em
         for t in self.sums.values():
-            first, *others = [em.locals[p] for p in t.parts]
-            for p, v in zip(t.parts, [*others, first]):
-                em.locals[p] = v
+            held = [em.locals[p] for p in t.parts]
+            for k, p in enumerate(t.parts):
+                em.locals[p] = held[(k + count) % ACCUMULATORS]
 
     def _turn_back(self, count):
         """Undo one rotation for every vector of ``count`` elements, full or not."""

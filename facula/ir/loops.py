@@ -23,7 +23,7 @@ from facula.base.dtypes import bool_, dtype, float64, int64, of_scalar
 #: op name -> number of operands. Comparisons give bool, all others the dtype of their operands.
 ARITHMETIC = {
     **dict.fromkeys("add sub mul div rem min max fmin fmax copysign".split(), 2),
-    **dict.fromkeys("and or xor shl shr lshr umulhi".split(), 2),
+    **dict.fromkeys("and or xor shl shr lshr".split(), 2),
     **dict.fromkeys("neg abs sqrt floor ceil trunc round not".split(), 1),
     "fma": 3,
 }

@@ -13,7 +13,7 @@ from facula.ir.print_loops import expr as show
 from facula.ir.print_loops import statement_text
 
 _FLOAT = {"sqrt", "copysign"} | set(L.TRANSCENDENTAL)
-_INTEGER = {"rem", "shl", "shr", "lshr", "umulhi", "ult"}
+_INTEGER = {"rem", "shl", "shr", "lshr", "ult"}
 _BITS = {"and", "or", "xor", "not"}
 _BOOL = _BITS | {"add", "mul", "min", "max", "fmin", "fmax", "select", *L.COMPARISONS}
 

@@ -15,23 +15,23 @@ from facula.ops.registry import F, Primitive
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 
 
-def _signed(word):
-    return word - (1 << 32) if word >= 1 << 31 else word
-
-
 def philox(counter, seed):
-    """Two 32-bit words (int32 expressions) of ten rounds on a 64-bit counter and key."""
-    i32 = D.int32
-    c0, c1 = L.cast(counter, i32), L.cast(L.binary("lshr", counter, 32), i32)
-    c2, c3 = L.Const(0, i32), L.Const(0, i32)
-    k0, k1 = L.cast(seed, i32), L.cast(L.binary("lshr", seed, 32), i32)
-    m0, m1 = L.Const(_signed(_M0), i32), L.Const(_signed(_M1), i32)
+    """Two 32-bit words (int32 expressions) of ten rounds on a 64-bit counter and key.
+
+    Words are the low halves of int64, whose upper halves nothing reads: so the products of words
+    are one instruction, and their halves apart by one shift.
+    """
+    i64, i32 = D.int64, D.int32
+    low = L.Const((1 << 32) - 1, i64)
+    c0, c1 = counter, L.binary("lshr", counter, 32)
+    c2 = c3 = L.Const(0, i64)
+    k0, k1 = seed, L.binary("lshr", seed, 32)
     for _ in range(10):
-        h0, l0 = L.binary("umulhi", c0, m0), c0 * m0
-        h1, l1 = L.binary("umulhi", c2, m1), c2 * m1
-        c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
-        k0, k1 = k0 + L.Const(_signed(_W0), i32), k1 + L.Const(_signed(_W1), i32)
-    return c0, c1
+        p0, p1 = (c0 & low) * _M0, (c2 & low) * _M1
+        c0, c1 = L.binary("lshr", p1, 32) ^ (c1 ^ k0), p1
+        c2, c3 = L.binary("lshr", p0, 32) ^ (c3 ^ k1), p0
+        k0, k1 = k0 + _W0, k1 + _W1
+    return L.cast(c0, i32), L.cast(c1, i32)
 
 
 def _bits_meaning(np, position, seed, offset, *, word):

@@ -117,8 +117,8 @@ class _State:
         if isinstance(e, maths.Rarely):
             cond, rare, common = e.args
             return self.value(rare if self.value(cond) else common)
-        if isinstance(e, maths.Rarely):
-            return self.value(e.args[1] if self.value(e.args[0]) else e.args[2])
+        if isinstance(e, maths.Scaled):
+            return self.value(e.args[3])
         args = [self.value(a) for a in e.args]
         if e.name in L.TRANSCENDENTAL:
             return self.lowered(e, args)
@@ -350,7 +350,6 @@ def _integer(name, args, d):
         "and": lambda: a & b,
         "or": lambda: a | b,
         "xor": lambda: a ^ b,
-        "umulhi": lambda: (a % wrap) * (b % wrap) >> bits,
         "neg": lambda: -a,
         "abs": lambda: abs(a),
         "not": lambda: ~a,

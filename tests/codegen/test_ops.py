@@ -10,7 +10,7 @@ from facula.base import dtypes as D
 from facula.ir import loops as L
 
 FLOAT_ONLY = {"sqrt", "copysign"}
-INTEGER_ONLY = {"rem", "shl", "shr", "lshr", "umulhi"}
+INTEGER_ONLY = {"rem", "shl", "shr", "lshr"}
 BITWISE = {"and", "or", "xor", "not"}
 BOOL = {"and", "or", "xor", "not", "add", "mul", "min", "max"}
 SIZES = (0, 1, 7, 16, 17, 31, 64, 67, 131)

@@ -50,33 +50,32 @@ b10:
   %v39 = icmp slt i64 %v38, %v8
   br i1 %v39, label %b10, label %b11
 b11:
-  %v40 = sub i64 %v7, %v8
-  %v41 = icmp slt i64 %v8, %v7
-  br i1 %v41, label %b42, label %b43
+  %v40 = icmp slt i64 %v8, %v7
+  br i1 %v40, label %b41, label %b42
+b41:
+  %v44 = phi i64 [ %v8, %b11 ], [ %v58, %b41 ]
+  %v45 = sub i64 %v7, %v44
+  %v46 = call i64 @llvm.smin.i64(i64 %v45, i64 4)
+  %v47 = trunc i64 %v46 to i32
+  %v48 = insertelement <4 x i32> poison, i32 %v47, i64 0
+  %v49 = shufflevector <4 x i32> %v48, <4 x i32> poison, <4 x i32> zeroinitializer
+  %v50 = icmp ult <4 x i32> <i32 0, i32 1, i32 2, i32 3>, %v49
+  %v51 = getelementptr float, ptr %v1, i64 %v44
+  store <4 x float> zeroinitializer, ptr %stack, align 64
+  %v52 = shl i64 %v46, 2
+  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v51, i64 %v52, i1 0)
+  %v53 = load <4 x float>, ptr %stack, align 64
+  %v54 = getelementptr float, ptr %v3, i64 %v44
+  store <4 x float> zeroinitializer, ptr %stack, align 64
+  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v54, i64 %v52, i1 0)
+  %v55 = load <4 x float>, ptr %stack, align 64
+  %v56 = fadd <4 x float> %v53, %v55
+  %v57 = getelementptr float, ptr %v5, i64 %v44
+  store <4 x float> %v56, ptr %stack, align 64
+  call void @llvm.memcpy.p0.p0.i64(ptr %v57, ptr %stack, i64 %v52, i1 0)
+  %v58 = add i64 %v44, 4
+  %v59 = icmp slt i64 %v58, %v7
+  br i1 %v59, label %b41, label %b42
 b42:
-  %v45 = phi i64 [ %v8, %b11 ], [ %v59, %b42 ]
-  %v46 = sub i64 %v7, %v45
-  %v47 = call i64 @llvm.smin.i64(i64 %v46, i64 4)
-  %v48 = trunc i64 %v47 to i32
-  %v49 = insertelement <4 x i32> poison, i32 %v48, i64 0
-  %v50 = shufflevector <4 x i32> %v49, <4 x i32> poison, <4 x i32> zeroinitializer
-  %v51 = icmp ult <4 x i32> <i32 0, i32 1, i32 2, i32 3>, %v50
-  %v52 = getelementptr float, ptr %v1, i64 %v45
-  store <4 x float> zeroinitializer, ptr %stack, align 64
-  %v53 = shl i64 %v47, 2
-  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v52, i64 %v53, i1 0)
-  %v54 = load <4 x float>, ptr %stack, align 64
-  %v55 = getelementptr float, ptr %v3, i64 %v45
-  store <4 x float> zeroinitializer, ptr %stack, align 64
-  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v55, i64 %v53, i1 0)
-  %v56 = load <4 x float>, ptr %stack, align 64
-  %v57 = fadd <4 x float> %v54, %v56
-  %v58 = getelementptr float, ptr %v5, i64 %v45
-  store <4 x float> %v57, ptr %stack, align 64
-  call void @llvm.memcpy.p0.p0.i64(ptr %v58, ptr %stack, i64 %v53, i1 0)
-  %v59 = add i64 %v45, 4
-  %v60 = icmp slt i64 %v59, %v7
-  br i1 %v60, label %b42, label %b43
-b43:
   ret i64 0
 }

@@ -50,27 +50,26 @@ b10:
   %v39 = icmp slt i64 %v38, %v8
   br i1 %v39, label %b10, label %b11
 b11:
-  %v40 = sub i64 %v7, %v8
-  %v41 = icmp slt i64 %v8, %v7
-  br i1 %v41, label %b42, label %b43
+  %v40 = icmp slt i64 %v8, %v7
+  br i1 %v40, label %b41, label %b42
+b41:
+  %v44 = phi i64 [ %v8, %b11 ], [ %v57, %b41 ]
+  %v45 = sub i64 %v7, %v44
+  %v46 = call i64 @llvm.smin.i64(i64 %v45, i64 16)
+  %v47 = trunc i64 %v46 to i32
+  %v48 = insertelement <16 x i32> poison, i32 %v47, i64 0
+  %v49 = shufflevector <16 x i32> %v48, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v50 = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>, %v49
+  %v51 = getelementptr float, ptr %v1, i64 %v44
+  %v52 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v51, i32 4, <16 x i1> %v50, <16 x float> zeroinitializer)
+  %v53 = getelementptr float, ptr %v3, i64 %v44
+  %v54 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v53, i32 4, <16 x i1> %v50, <16 x float> zeroinitializer)
+  %v55 = fadd <16 x float> %v52, %v54
+  %v56 = getelementptr float, ptr %v5, i64 %v44
+  call void @llvm.masked.store.v16f32.p0(<16 x float> %v55, ptr %v56, i32 4, <16 x i1> %v50)
+  %v57 = add i64 %v44, 16
+  %v58 = icmp slt i64 %v57, %v7
+  br i1 %v58, label %b41, label %b42
 b42:
-  %v45 = phi i64 [ %v8, %b11 ], [ %v58, %b42 ]
-  %v46 = sub i64 %v7, %v45
-  %v47 = call i64 @llvm.smin.i64(i64 %v46, i64 16)
-  %v48 = trunc i64 %v47 to i32
-  %v49 = insertelement <16 x i32> poison, i32 %v48, i64 0
-  %v50 = shufflevector <16 x i32> %v49, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v51 = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>, %v50
-  %v52 = getelementptr float, ptr %v1, i64 %v45
-  %v53 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v52, i32 4, <16 x i1> %v51, <16 x float> zeroinitializer)
-  %v54 = getelementptr float, ptr %v3, i64 %v45
-  %v55 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v54, i32 4, <16 x i1> %v51, <16 x float> zeroinitializer)
-  %v56 = fadd <16 x float> %v53, %v55
-  %v57 = getelementptr float, ptr %v5, i64 %v45
-  call void @llvm.masked.store.v16f32.p0(<16 x float> %v56, ptr %v57, i32 4, <16 x i1> %v51)
-  %v58 = add i64 %v45, 16
-  %v59 = icmp slt i64 %v58, %v7
-  br i1 %v59, label %b42, label %b43
-b43:
   ret i64 0
 }

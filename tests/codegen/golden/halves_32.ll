@@ -92,48 +92,47 @@ b8:
   %v81 = icmp slt i64 %v80, %v6
   br i1 %v81, label %b8, label %b9
 b9:
-  %v82 = sub i64 %v5, %v6
-  %v83 = icmp slt i64 %v6, %v5
-  br i1 %v83, label %b84, label %b85
-b84:
-  %v87 = phi i64 [ %v6, %b9 ], [ %v116, %b84 ]
-  %v88 = sub i64 %v5, %v87
-  %v89 = call i64 @llvm.smin.i64(i64 %v88, i64 16)
-  %v90 = trunc i64 %v89 to i16
-  %v91 = insertelement <16 x i16> poison, i16 %v90, i64 0
-  %v92 = shufflevector <16 x i16> %v91, <16 x i16> poison, <16 x i32> zeroinitializer
-  %v93 = icmp ult <16 x i16> <i16 0, i16 1, i16 2, i16 3, i16 4, i16 5, i16 6, i16 7, i16 8, i16 9, i16 10, i16 11, i16 12, i16 13, i16 14, i16 15>, %v92
-  %v94 = getelementptr i16, ptr %v1, i64 %v87
+  %v82 = icmp slt i64 %v6, %v5
+  br i1 %v82, label %b83, label %b84
+b83:
+  %v86 = phi i64 [ %v6, %b9 ], [ %v115, %b83 ]
+  %v87 = sub i64 %v5, %v86
+  %v88 = call i64 @llvm.smin.i64(i64 %v87, i64 16)
+  %v89 = trunc i64 %v88 to i16
+  %v90 = insertelement <16 x i16> poison, i16 %v89, i64 0
+  %v91 = shufflevector <16 x i16> %v90, <16 x i16> poison, <16 x i32> zeroinitializer
+  %v92 = icmp ult <16 x i16> <i16 0, i16 1, i16 2, i16 3, i16 4, i16 5, i16 6, i16 7, i16 8, i16 9, i16 10, i16 11, i16 12, i16 13, i16 14, i16 15>, %v91
+  %v93 = getelementptr i16, ptr %v1, i64 %v86
   store <16 x i16> zeroinitializer, ptr %stack, align 64
-  %v95 = shl i64 %v89, 1
-  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v94, i64 %v95, i1 0)
+  %v94 = shl i64 %v88, 1
+  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v93, i64 %v94, i1 0)
+  %v95 = load <16 x i16>, ptr %stack, align 64
+  store <16 x i16> zeroinitializer, ptr %stack, align 64
+  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v93, i64 %v94, i1 0)
   %v96 = load <16 x i16>, ptr %stack, align 64
-  store <16 x i16> zeroinitializer, ptr %stack, align 64
-  call void @llvm.memcpy.p0.p0.i64(ptr %stack, ptr %v94, i64 %v95, i1 0)
-  %v97 = load <16 x i16>, ptr %stack, align 64
-  %v98 = zext <16 x i16> %v96 to <16 x i32>
-  %v99 = shl <16 x i32> %v98, splat (i32 16)
-  %v100 = bitcast <16 x i32> %v99 to <16 x float>
-  %v101 = zext <16 x i16> %v97 to <16 x i32>
-  %v102 = shl <16 x i32> %v101, splat (i32 16)
-  %v103 = bitcast <16 x i32> %v102 to <16 x float>
-  %v104 = fmul <16 x float> %v100, %v103
-  %v105 = bitcast <16 x float> %v104 to <16 x i32>
-  %v106 = lshr <16 x i32> %v105, splat (i32 16)
-  %v107 = and <16 x i32> %v106, splat (i32 1)
-  %v108 = add <16 x i32> %v107, splat (i32 32767)
-  %v109 = add <16 x i32> %v105, %v108
-  %v110 = lshr <16 x i32> %v109, splat (i32 16)
-  %v111 = fcmp uno <16 x float> %v104, %v104
-  %v112 = or <16 x i32> %v106, splat (i32 64)
-  %v113 = select <16 x i1> %v111, <16 x i32> %v112, <16 x i32> %v110
-  %v114 = trunc <16 x i32> %v113 to <16 x i16>
-  %v115 = getelementptr i16, ptr %v3, i64 %v87
-  store <16 x i16> %v114, ptr %stack, align 64
-  call void @llvm.memcpy.p0.p0.i64(ptr %v115, ptr %stack, i64 %v95, i1 0)
-  %v116 = add i64 %v87, 16
-  %v117 = icmp slt i64 %v116, %v5
-  br i1 %v117, label %b84, label %b85
-b85:
+  %v97 = zext <16 x i16> %v95 to <16 x i32>
+  %v98 = shl <16 x i32> %v97, splat (i32 16)
+  %v99 = bitcast <16 x i32> %v98 to <16 x float>
+  %v100 = zext <16 x i16> %v96 to <16 x i32>
+  %v101 = shl <16 x i32> %v100, splat (i32 16)
+  %v102 = bitcast <16 x i32> %v101 to <16 x float>
+  %v103 = fmul <16 x float> %v99, %v102
+  %v104 = bitcast <16 x float> %v103 to <16 x i32>
+  %v105 = lshr <16 x i32> %v104, splat (i32 16)
+  %v106 = and <16 x i32> %v105, splat (i32 1)
+  %v107 = add <16 x i32> %v106, splat (i32 32767)
+  %v108 = add <16 x i32> %v104, %v107
+  %v109 = lshr <16 x i32> %v108, splat (i32 16)
+  %v110 = fcmp uno <16 x float> %v103, %v103
+  %v111 = or <16 x i32> %v105, splat (i32 64)
+  %v112 = select <16 x i1> %v110, <16 x i32> %v111, <16 x i32> %v109
+  %v113 = trunc <16 x i32> %v112 to <16 x i16>
+  %v114 = getelementptr i16, ptr %v3, i64 %v86
+  store <16 x i16> %v113, ptr %stack, align 64
+  call void @llvm.memcpy.p0.p0.i64(ptr %v114, ptr %stack, i64 %v94, i1 0)
+  %v115 = add i64 %v86, 16
+  %v116 = icmp slt i64 %v115, %v5
+  br i1 %v116, label %b83, label %b84
+b84:
   ret i64 0
 }

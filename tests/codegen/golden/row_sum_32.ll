@@ -19,8 +19,8 @@ entry:
   %v18 = load i64, ptr %v17, align 8
   %v30 = getelementptr i64, ptr %env, i64 3
   %v31 = load ptr, ptr %v30, align 8
-  %v107 = getelementptr i64, ptr %env, i64 4
-  %v108 = load ptr, ptr %v107, align 8
+  %v106 = getelementptr i64, ptr %env, i64 4
+  %v107 = load ptr, ptr %v106, align 8
   %v5 = call i64 @llvm.smin.i64(i64 %chunk, i64 %v4)
   %v6 = mul i64 %chunk, %v2
   %v7 = add i64 %v6, %v5
@@ -31,17 +31,16 @@ entry:
   %v12 = icmp slt i64 %v7, %v11
   %v19 = and i64 %v18, -64
   %v20 = icmp slt i64 0, %v19
-  %v51 = sub i64 %v18, %v19
-  %v52 = icmp slt i64 %v19, %v18
-  %v77 = add i64 %v51, 15
-  %v78 = lshr i64 %v77, 4
-  %v79 = and i64 %v78, 1
-  %v80 = icmp ne i64 %v79, 0
-  %v85 = and i64 %v78, 2
-  %v86 = icmp ne i64 %v85, 0
+  %v51 = icmp slt i64 %v19, %v18
+  %v76 = add i64 %v18, 15
+  %v77 = lshr i64 %v76, 4
+  %v78 = and i64 %v77, 1
+  %v79 = icmp ne i64 %v78, 0
+  %v84 = and i64 %v77, 2
+  %v85 = icmp ne i64 %v84, 0
   br i1 %v12, label %b13, label %b14
 b13:
-  %v16 = phi i64 [ %v7, %entry ], [ %v110, %b54 ]
+  %v16 = phi i64 [ %v7, %entry ], [ %v109, %b53 ]
   %v29 = mul i64 %v16, %v18
   %v32 = getelementptr float, ptr %v31, i64 %v29
   br i1 %v20, label %b21, label %b22
@@ -71,60 +70,60 @@ b22:
   %v48 = phi <16 x float> [ splat (float 0x8000000000000000), %b13 ], [ %v38, %b21 ]
   %v49 = phi <16 x float> [ splat (float 0x8000000000000000), %b13 ], [ %v41, %b21 ]
   %v50 = phi <16 x float> [ splat (float 0x8000000000000000), %b13 ], [ %v44, %b21 ]
-  br i1 %v52, label %b53, label %b54
+  br i1 %v51, label %b52, label %b53
+b52:
+  %v55 = phi i64 [ %v19, %b22 ], [ %v70, %b52 ]
+  %v56 = phi <16 x float> [ %v47, %b22 ], [ %v57, %b52 ]
+  %v57 = phi <16 x float> [ %v48, %b22 ], [ %v58, %b52 ]
+  %v58 = phi <16 x float> [ %v49, %b22 ], [ %v59, %b52 ]
+  %v59 = phi <16 x float> [ %v50, %b22 ], [ %v69, %b52 ]
+  %v60 = sub i64 %v18, %v55
+  %v61 = call i64 @llvm.smin.i64(i64 %v60, i64 16)
+  %v62 = trunc i64 %v61 to i32
+  %v63 = insertelement <16 x i32> poison, i32 %v62, i64 0
+  %v64 = shufflevector <16 x i32> %v63, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v65 = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>, %v64
+  %v66 = getelementptr float, ptr %v32, i64 %v55
+  %v67 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v66, i32 4, <16 x i1> %v65, <16 x float> zeroinitializer)
+  %v68 = fadd <16 x float> %v56, %v67
+  %v69 = select <16 x i1> %v65, <16 x float> %v68, <16 x float> %v56
+  %v70 = add i64 %v55, 16
+  %v71 = icmp slt i64 %v70, %v18
+  br i1 %v71, label %b52, label %b53
 b53:
-  %v56 = phi i64 [ %v19, %b22 ], [ %v71, %b53 ]
-  %v57 = phi <16 x float> [ %v47, %b22 ], [ %v58, %b53 ]
-  %v58 = phi <16 x float> [ %v48, %b22 ], [ %v59, %b53 ]
-  %v59 = phi <16 x float> [ %v49, %b22 ], [ %v60, %b53 ]
-  %v60 = phi <16 x float> [ %v50, %b22 ], [ %v70, %b53 ]
-  %v61 = sub i64 %v18, %v56
-  %v62 = call i64 @llvm.smin.i64(i64 %v61, i64 16)
-  %v63 = trunc i64 %v62 to i32
-  %v64 = insertelement <16 x i32> poison, i32 %v63, i64 0
-  %v65 = shufflevector <16 x i32> %v64, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v66 = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>, %v65
-  %v67 = getelementptr float, ptr %v32, i64 %v56
-  %v68 = call <16 x float> @llvm.masked.load.v16f32.p0(ptr %v67, i32 4, <16 x i1> %v66, <16 x float> zeroinitializer)
-  %v69 = fadd <16 x float> %v57, %v68
-  %v70 = select <16 x i1> %v66, <16 x float> %v69, <16 x float> %v57
-  %v71 = add i64 %v56, 16
-  %v72 = icmp slt i64 %v71, %v18
-  br i1 %v72, label %b53, label %b54
-b54:
-  %v73 = phi <16 x float> [ %v47, %b22 ], [ %v58, %b53 ]
-  %v74 = phi <16 x float> [ %v48, %b22 ], [ %v59, %b53 ]
-  %v75 = phi <16 x float> [ %v49, %b22 ], [ %v60, %b53 ]
-  %v76 = phi <16 x float> [ %v50, %b22 ], [ %v70, %b53 ]
-  %v81 = select i1 %v80, <16 x float> %v76, <16 x float> %v73
-  %v82 = select i1 %v80, <16 x float> %v73, <16 x float> %v74
-  %v83 = select i1 %v80, <16 x float> %v74, <16 x float> %v75
-  %v84 = select i1 %v80, <16 x float> %v75, <16 x float> %v76
-  %v87 = select i1 %v86, <16 x float> %v83, <16 x float> %v81
-  %v88 = select i1 %v86, <16 x float> %v84, <16 x float> %v82
-  %v89 = select i1 %v86, <16 x float> %v81, <16 x float> %v83
-  %v90 = select i1 %v86, <16 x float> %v82, <16 x float> %v84
-  %v91 = fadd <16 x float> %v87, %v88
-  %v92 = fadd <16 x float> %v89, %v90
-  %v93 = fadd <16 x float> %v91, %v92
-  %v94 = shufflevector <16 x float> %v93, <16 x float> poison, <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
-  %v95 = shufflevector <16 x float> %v93, <16 x float> poison, <8 x i32> <i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>
-  %v96 = fadd <8 x float> %v94, %v95
-  %v97 = shufflevector <8 x float> %v96, <8 x float> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>
-  %v98 = shufflevector <8 x float> %v96, <8 x float> poison, <4 x i32> <i32 4, i32 5, i32 6, i32 7>
-  %v99 = fadd <4 x float> %v97, %v98
-  %v100 = shufflevector <4 x float> %v99, <4 x float> poison, <2 x i32> <i32 0, i32 1>
-  %v101 = shufflevector <4 x float> %v99, <4 x float> poison, <2 x i32> <i32 2, i32 3>
-  %v102 = fadd <2 x float> %v100, %v101
-  %v103 = extractelement <2 x float> %v102, i64 0
-  %v104 = extractelement <2 x float> %v102, i64 1
-  %v105 = fadd float %v103, %v104
-  %v106 = fadd float 0x0000000000000000, %v105
-  %v109 = getelementptr float, ptr %v108, i64 %v16
-  store float %v106, ptr %v109, align 4
-  %v110 = add i64 %v16, 1
-  %v111 = icmp slt i64 %v110, %v11
-  br i1 %v111, label %b13, label %b14
+  %v72 = phi <16 x float> [ %v47, %b22 ], [ %v57, %b52 ]
+  %v73 = phi <16 x float> [ %v48, %b22 ], [ %v58, %b52 ]
+  %v74 = phi <16 x float> [ %v49, %b22 ], [ %v59, %b52 ]
+  %v75 = phi <16 x float> [ %v50, %b22 ], [ %v69, %b52 ]
+  %v80 = select i1 %v79, <16 x float> %v75, <16 x float> %v72
+  %v81 = select i1 %v79, <16 x float> %v72, <16 x float> %v73
+  %v82 = select i1 %v79, <16 x float> %v73, <16 x float> %v74
+  %v83 = select i1 %v79, <16 x float> %v74, <16 x float> %v75
+  %v86 = select i1 %v85, <16 x float> %v82, <16 x float> %v80
+  %v87 = select i1 %v85, <16 x float> %v83, <16 x float> %v81
+  %v88 = select i1 %v85, <16 x float> %v80, <16 x float> %v82
+  %v89 = select i1 %v85, <16 x float> %v81, <16 x float> %v83
+  %v90 = fadd <16 x float> %v86, %v87
+  %v91 = fadd <16 x float> %v88, %v89
+  %v92 = fadd <16 x float> %v90, %v91
+  %v93 = shufflevector <16 x float> %v92, <16 x float> poison, <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
+  %v94 = shufflevector <16 x float> %v92, <16 x float> poison, <8 x i32> <i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>
+  %v95 = fadd <8 x float> %v93, %v94
+  %v96 = shufflevector <8 x float> %v95, <8 x float> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>
+  %v97 = shufflevector <8 x float> %v95, <8 x float> poison, <4 x i32> <i32 4, i32 5, i32 6, i32 7>
+  %v98 = fadd <4 x float> %v96, %v97
+  %v99 = shufflevector <4 x float> %v98, <4 x float> poison, <2 x i32> <i32 0, i32 1>
+  %v100 = shufflevector <4 x float> %v98, <4 x float> poison, <2 x i32> <i32 2, i32 3>
+  %v101 = fadd <2 x float> %v99, %v100
+  %v102 = extractelement <2 x float> %v101, i64 0
+  %v103 = extractelement <2 x float> %v101, i64 1
+  %v104 = fadd float %v102, %v103
+  %v105 = fadd float 0x0000000000000000, %v104
+  %v108 = getelementptr float, ptr %v107, i64 %v16
+  store float %v105, ptr %v108, align 4
+  %v109 = add i64 %v16, 1
+  %v110 = icmp slt i64 %v109, %v11
+  br i1 %v110, label %b13, label %b14
 b14:
   ret void
 }
