@@ -10,8 +10,9 @@ sums are added in order; nothing depends on the number of threads or on the batc
 2. Threads take pieces of the output: an image, a group, some rows and columns. The input that a
    piece needs is copied with its padding to where a tile's pixels lie side by side: with a stride
    of 2, even and odd columns apart.
-3. Tiles of pixels by channels are summed over the table, transposed in registers and stored. If a
-   group has but a few output channels, vectors run along the columns instead.
+3. Tiles of pixels by channels are summed over the table, transposed in registers and stored. A
+   tile takes the columns of one row, or of several where rows are short, each with a pointer of
+   its own. If a group has but a few output channels, vectors run along the columns instead.
 
 The gradient with respect to the input is such a convolution too: of the output's gradient, with
 the weights flipped and their channels exchanged. With a stride it is several, one for each
@@ -30,7 +31,7 @@ from facula.ir import loops as L
 from facula.ir.dims import same
 from facula.kernels import tiles
 from facula.kernels.tiles import K_BLOCK, Source
-from facula.kernels.windows import Windows, geometry, numbered
+from facula.kernels.windows import Windows, even, geometry, numbered
 
 #: Size parameters: images, groups, channels of a group; input, kernel and output sizes; stride,
 #: padding (which may be negative), dilation; strides of x, w and y in elements. Numbers 0 to 2 are
@@ -49,8 +50,6 @@ SIZES = (
 CUTS = ("row_cut", "column_cut", "image_cut", "panel_cut")
 #: Elements of a piece's input that stay in the second-level cache.
 _PIECE = 1 << 17
-#: Up to this width of the output, images are taken side by side if there are more than that.
-_NARROW = 4
 #: Pixels of a piece of several images: so many pay for the reading of the weights.
 _PIXELS = 256
 #: Up to so many output channels of a group vectors run along the columns.
@@ -64,29 +63,28 @@ class Form(NamedTuple):
         dtype: of x, w and y.
         x_unit: whether x's last stride is 1.
         flat: whether a channel's weights lie in the order of the terms, close together.
-        strided: whether the convolution's last stride may be other than 1.
+        step: the convolution's last stride if that is 1 or 2, else 0.
         y_unit: whether y's last stride is 1.
         vectors: of output channels in a tile, 1 or 2; 0 for few channels, taken one by one.
         late: weights are packed by the piece that needs them, a block of terms at a time.
-        crosswise: the dimensions stand for (1, 2, images), as narrow images are best taken.
+        rows: how many a tile has pixels of.
         vector_bytes: 16, 32 or 64.
     """
 
     dtype: dtype
     x_unit: bool
     flat: bool
-    strided: bool
+    step: int
     y_unit: bool
     vectors: int
     late: bool
-    crosswise: bool
+    rows: int
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "".join(c for c, on in zip("ufsy", self[1:5]) if on) + "l" * self.late
-        flags += "c" * self.crosswise
-        return f"conv{self.vectors}_{self.dtype.name}_{flags or 'x'}"
+        flags = "u" * self.x_unit + "f" * self.flat + "y" * self.y_unit + "l" * self.late
+        return f"conv{self.vectors}{self.step}{self.rows}_{self.dtype.name}_{flags or 'x'}"
 
 
 def build(form: Form, epilogue=None, out: dtype | None = None, name: str = "") -> L.Kernel:
@@ -104,7 +102,10 @@ class _Convolution(Windows):
         self.form = form
         k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
-        self.shape = tiles.shape_for(form.vector_bytes, self.sum)._replace(vectors=form.vectors)
+        shape = tiles.shape_for(form.vector_bytes, self.sum)
+        self.shape = shape._replace(
+            vectors=form.vectors, heights=columns_of(shape, form.rows, form.step)
+        )
         self.x, self.w = k.buffer("x", form.dtype), k.buffer("w", form.dtype)
         self.y = k.buffer("y", out, "w")
         self.size = {name: k.size(name) for name in (*SIZES, *CUTS)}
@@ -129,12 +130,13 @@ class _Convolution(Windows):
             self.taken = k.scratch("taken", L.int64, self.depth)
         if not self.form.vectors:
             return
-        more = L.minimum((self.depth - 1) // K_BLOCK, 1)
         self.columns = tiles.round_up(size["column_cut"], shape.height)
-        pixels = size["image_cut"] * size["row_cut"] * self.columns
-        partial = pixels * shape.width * more
+        rows = tiles.round_up(size["image_cut"] * size["row_cut"], self.form.rows)
+        # A tile is read as so many rows as there are lanes.
+        partial = (rows * self.columns + shape.lanes) * shape.width
         self.partial = k.scratch("partial", self.sum, partial, per_thread=True)
-        spill = tiles.round_up(shape.height, shape.lanes) * shape.width
+        self.pitch_of_spill = tiles.round_up(shape.height * self.form.rows, shape.lanes).value
+        spill = self.pitch_of_spill * shape.width
         self.spill = k.scratch("spill", self.sum, spill, per_thread=True)
 
     def kernel(self) -> L.Kernel:
@@ -212,9 +214,7 @@ class _Convolution(Windows):
     def finish(self, value, n, o, q0, q1, q2):
         """What is stored of the sum for a place."""
         if self.epilogue:
-            zero = L.Const(0, L.int64)
-            place = (q2, o, zero, q0, q1) if self.form.crosswise else (n, o, q0, q1, q2)
-            value = self.epilogue(value, *place)
+            value = self.epilogue(value, n, o, q0, q1, q2)
         return L.cast(value, self.y.dtype)
 
     def _place(self, n, o, q0, q1, q2):
@@ -225,20 +225,34 @@ class _Convolution(Windows):
         return self.k.let(size["y_base"] + row + q2 * step, "to"), step
 
     def _channels_one_by_one(self, place, channels, extent):
-        k, size = self.k, self.size
+        k, size, rows = self.k, self.size, self.form.rows
         (n, group, q0, q1, q2), (images, high, wide) = place, extent
-        with k.serial(*channels) as c, k.serial(0, images) as i, k.serial(0, high) as r:
+        with k.serial(*channels) as c, k.serial(0, images * high, rows) as first:
             o = k.let(group * size["o"] + c, "channel")
-            weights = o * self.padded
-            base = k.let(i * self.image + r * size["stride1"] * self.row, "base")
-            to, step = self._place(n + i, o, q0, q1 + r, q2)
+            found = self._rows_from(first, images, high)
             with k.vector(0, wide) as j:
-                acc = k.local(self.sum, 0, name="acc")
+                accs = [k.local(self.sum, 0, name="acc") for _ in found]
                 with k.serial(0, self.depth) as term:
-                    element = self.piece[base + self.offsets[term] + j]
-                    k.assign(acc, L.fma(self.weights[weights + term], element, acc.get()))
-                value = self.finish(acc.get(), n + i, o, q0, q1 + r, q2 + j)
-                k.store(self.y, to + j * step, value)
+                    weight = k.let(self.weights[o * self.padded + term], "weight")
+                    for acc, (_, _, base) in zip(accs, found):
+                        element = self.piece[base + self.offsets[term] + j]
+                        k.assign(acc, L.fma(weight, element, acc.get()))
+                for acc, (i, row, _) in zip(accs, found):
+                    to, step = self._place(n + i, o, q0, q1 + row, q2)
+                    value = self.finish(acc.get(), n + i, o, q0, q1 + row, q2 + j)
+                    k.store(self.y, to + j * step, value)
+
+    def _rows_from(self, first, images, high):
+        """(image, row, place in the input) of a tile's rows; the last one stands for those that
+        there are not."""
+        found = []
+        for r in range(self.form.rows):
+            number = L.minimum(first + r, images * high - 1) if r else first
+            image = self.k.let(number // high, "image")
+            row = self.k.let(number - image * high, "row")
+            base = image * self.image + row * (self.size["stride1"] * self.row)
+            found.append((image, row, self.k.let(base, "base")))
+        return found
 
     def _panels_of_channels(self, place, panels, extent):
         k, shape = self.k, self.shape
@@ -253,65 +267,73 @@ class _Convolution(Windows):
                 else:
                     panel = (group * self.panels + p) * self.padded
                     at = k.let((panel + k0) * shape.width, "at")
-                with k.serial(0, images) as i, k.serial(0, high) as r:
+                with k.serial(0, images * high, self.form.rows) as first:
+                    rows = self._rows_from(first, images, high)
                     with k.serial(0, wide, shape.height) as j:
                         left = k.let(wide - j, "left")
-                        tile = n + i, group, o0, q0, q1 + r, q2 + j
-                        where = at, k0, count, (i, r, j), left, tile
-                        tiles.by_height(k, left, shape.heights, partial(self._sum_tile, *where))
+                        kept = first * self.columns + j * self.form.rows
+                        kept = k.let(kept * shape.width, "kept")
+                        bases = [base + j for _, _, base in rows]
+                        tile = partial(self._sum_tile, at, k0, count, bases, kept)
+                        tiles.by_height(k, left, shape.heights, tile)
+                        with k.if_(k0 + K_BLOCK >= self.depth):
+                            self._turn(kept)
+                            for r, (image, row, _) in enumerate(rows):
+                                to = n + image, group, o0, q0, q1 + row, q2 + j
+                                with k.if_(first + r < images * high):
+                                    self._store_row(r * shape.height, left, to)
 
     # The tiles
 
-    def _sum_tile(self, at, k0, count, pixel, left, place, height):
-        k, width = self.k, self.shape.width
-        image, r, j = pixel
-        acc = k.local(self.sum, 0, (height, width), name="acc")
-        base = image * self.image + r * self.size["stride1"] * self.row + j
-        base = k.let(base, "base")
+    def _sum_tile(self, at, k0, count, bases, kept, columns):
+        """A tile of so many columns, for a block of terms, to ``partial[kept]``."""
+        k, width, height = self.k, self.shape.width, self.shape.height
+        acc = k.local(self.sum, 0, (len(bases) * columns, width), name="acc")
+        bases = [k.let(base, "base") for base in bases]
         tiles.multiply(
             k, acc, count,
-            lambda i, kk: self.piece[base + self.offsets[k0 + kk] + i],
+            lambda i, kk: self.piece[bases[i // columns] + self.offsets[k0 + kk] + i % columns],
             lambda kk, lane: self.weights[at + kk * width + lane],
         )  # fmt: skip
-        row = image * self.size["row_cut"] + r
-        kept = k.let((row * self.columns + j) * width, "kept")
 
-        def over_tile(statement):
-            for i in range(height):
+        def each(statement):
+            for i in range(len(bases) * columns):
                 with k.vector(0, width) as lane:
-                    statement(i, lane, kept + i * width + lane)
+                    place = (i // columns) * height + i % columns
+                    statement(i, lane, kept + place * width + lane)
 
         with k.if_(k0.ne(0)):
-            over_tile(lambda i, lane, at: k.assign(acc, i, lane, self.partial[at] + acc[i, lane]))
-        with k.if_(k0 + K_BLOCK < self.depth):
-            over_tile(lambda i, lane, at: k.store(self.partial, at, acc[i, lane]))
+            each(lambda i, lane, at: k.store(self.partial, at, self.partial[at] + acc[i, lane]))
         with k.else_():
-            self._store_tile(acc, left, place)
+            each(lambda i, lane, at: k.store(self.partial, at, acc[i, lane]))
 
-    def _store_tile(self, acc, left, place):
-        """Transpose a tile, that channels have pixels side by side, and store it."""
-        k, lanes, (height, width) = self.k, self.shape.lanes, acc.shape
-        n, group, o0, q0, q1, q2 = place
-        size = self.size
-        pitch = tiles.round_up(height, lanes).value
-        for first in range(0, height, lanes):
-            rows = min(lanes, height - first)
+    def _turn(self, kept):
+        """Transpose a tile, that channels have pixels side by side."""
+        k, lanes, width = self.k, self.shape.lanes, self.shape.width
+        for first in range(0, self.pitch_of_spill, lanes):
             for vector in range(0, width, lanes):
                 tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
-                for i in range(rows):
+                for i in range(lanes):
                     with k.vector(0, lanes) as j:
-                        k.assign(tile, i, j, acc[first + i, vector + j])
+                        at = kept + (first + i) * width + vector + j
+                        k.assign(tile, i, j, self.partial[at])
                 k.transpose(tile)
                 for o in range(lanes):
                     with k.vector(0, lanes) as j:
-                        k.store(self.spill, (vector + o) * pitch + first + j, tile[o, j])
-        columns = k.let(L.minimum(left, height), "columns")
-        with k.serial(0, L.minimum(size["o"] - o0, width)) as i:
+                        to = (vector + o) * self.pitch_of_spill + first + j
+                        k.store(self.spill, to, tile[o, j])
+
+    def _store_row(self, pixel, left, place):
+        """What a tile has of a row, from that pixel of it on."""
+        k, size = self.k, self.size
+        n, group, o0, q0, q1, q2 = place
+        columns = k.let(L.minimum(left, self.shape.height), "columns")
+        with k.serial(0, L.minimum(size["o"] - o0, self.shape.width)) as i:
             o = k.let(group * size["o"] + o0 + i, "channel")
             to, step = self._place(n, o, q0, q1, q2)
             with k.vector(0, columns) as j:
-                value = self.finish(self.spill[i * pitch + j], n, o, q0, q1, q2 + j)
-                k.store(self.y, to + j * step, value)
+                value = self.spill[i * self.pitch_of_spill + pixel + j]
+                k.store(self.y, to + j * step, self.finish(value, n, o, q0, q1, q2 + j))
 
 
 # Sizes and cuts ---------------------------------------------------------------------------------
@@ -428,20 +450,6 @@ class Choice(NamedTuple):
     values: dict
 
 
-def _crosswise(sizes: dict) -> dict:
-    """The same convolution with dimensions (1, 2, images) in the place of (0, 1, 2)."""
-    turned = {"n": 1, "in2": sizes["n"], "out2": sizes["n"]}
-    fill = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
-    for name in ("in", "out", *fill):
-        turned |= {f"{name}0": sizes[f"{name}1"], f"{name}1": sizes[f"{name}2"]}
-        if name in fill:
-            turned[f"{name}2"] = fill[name]
-    for name in ("x", "y"):
-        turned |= {f"{name}_0": sizes[f"{name}_1"], f"{name}_1": sizes[f"{name}_2"]}
-        turned |= {f"{name}_2": sizes[f"{name}_n"], f"{name}_n": 0}
-    return turned | {"w_0": sizes["w_1"], "w_1": sizes["w_2"], "w_2": 0}
-
-
 def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Choice:
     """The form for a convolution of these sizes, and how to cut it.
 
@@ -449,21 +457,16 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
         sizes: numbers by the names of ``SIZES``.
         threads: how many the cuts are meant for; they change no bit of the result.
     """
-    changed = {}
-    one = all(sizes[f"{name}0"] == 1 for name in ("in", "out", "kernel"))
-    if one and sizes["out2"] <= _NARROW < sizes["n"] and sizes["o"] > _FEW:
-        changed = _crosswise(sizes)
-        sizes = {**sizes, **changed}
     taps = [sizes[f"kernel{i}"] for i in range(3)]
     flat, expected = True, 1
     for i, name in ((2, "w_2"), (1, "w_1"), (0, "w_0")):
         flat = flat and (taps[i] == 1 or sizes[name] == expected)
         expected *= taps[i]
     flat = flat and (sizes["c"] == 1 or sizes["w_in"] == expected)
-    strided = sizes["stride2"] != 1
+    step = sizes["stride2"] if sizes["stride2"] in (1, 2) else 0
     shape = tiles.shape_for(vector_bytes, tiles.accumulator(d))
     vectors = 1 if sizes["o"] <= shape.lanes else 2
-    if sizes["o"] <= _FEW and sizes["c"] * taps[0] * taps[1] * taps[2] <= K_BLOCK:
+    if sizes["o"] <= _FEW and math.prod(taps) * sizes["c"] <= K_BLOCK:
         # The weights are then taken as they come.
         vectors, flat = 0, False
     x_unit = sizes["x_2"] == 1 or sizes["in2"] == 1
@@ -471,11 +474,37 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     width = vectors * shape.lanes or 1
     cuts = _cuts(sizes, shape.height, -(-sizes["o"] // width), threads)
     rows, columns, images, _ = cuts
+    terms = sizes["c"] * taps[0] * taps[1] * taps[2]
+    together = _rows(shape, step, terms, rows * images, columns) if vectors else 4
     pieces = -(-sizes["out1"] // rows) * -(-sizes["out2"] // columns) * -(-sizes["n"] // images)
     late = vectors > 0 and pieces * sizes["out0"] <= (4 if flat else 2)
-    crosswise = bool(changed)
-    form = Form(d, x_unit, flat, strided, y_unit, vectors, late, crosswise, vector_bytes)
-    return Choice(form, {**changed, **dict(zip(CUTS, cuts))})
+    form = Form(d, x_unit, flat, step, y_unit, vectors, late, together, vector_bytes)
+    return Choice(form, dict(zip(CUTS, cuts)))
+
+
+def columns_of(shape, rows, step) -> tuple:
+    """The numbers of columns for which tiles of so many rows have an inner loop.
+
+    With more of them LLVM was seen to run out of registers, in the largest.
+    """
+    most = shape.height // rows
+    if rows == 1:
+        return (4, 8, 10, 12, 14) if most == 14 and step != 2 else shape.heights
+    return tuple(range(most // 2 + 1, most + 1))
+
+
+def _rows(shape, step, terms, rows, columns) -> int:
+    """Rows of a tile: such that the tiles of a piece take the least time."""
+
+    def time(together):
+        most, heights = shape.height // together, columns_of(shape, together, step)
+        last = min(h for h in heights if h >= (columns - 1) % most + 1)
+        # In cycles: beside multiplications there are two vectors of weights to read, and rows of
+        # 32 channels to store.
+        tile = [terms * (together * h + 1.5) + 130 + 150 * together for h in (most, last)]
+        return -(-rows // together) * ((columns - 1) // most * tile[0] + tile[1])
+
+    return min((1, 2, 3, 4), key=time)
 
 
 def _cuts(sizes, height, panels, threads):
@@ -491,15 +520,27 @@ def _cuts(sizes, height, panels, threads):
     rows = (_PIECE // across - lines) // sizes["stride1"] + 1
     rows = min(max(rows, 1), out1)
     rows = -(-out1 // -(-out1 // rows))
-    images = 1
+    wanted = 1 if threads == 1 else 3 * threads
+    images, share = 1, panels
+    # Weights that are dearer to pack once more than the input is to copy?
+    dear = sizes["o"] * lines * sizes["kernel2"] > 2 * sizes["n"] * sizes["in1"] * sizes["in2"]
     if rows == out1 and columns == out2:
         image = across * (rows * sizes["stride1"] + lines)
-        images = max(1, min(sizes["n"], _PIECE // image, _PIXELS // (rows * columns)))
-    wanted = 1 if threads == 1 else 3 * threads
+        most = 2 * _PIECE // image if dear else min(_PIECE // image, _PIXELS // (rows * columns))
+        images = even(max(sizes["n"], 1), max(most, 1))
+    if dear and threads > 1:
+        share = _share(panels, threads)
+        wanted = -(-threads // -(-panels // share))
     each = max(sizes["groups"] * out0 * -(-out2 // columns), 1)
     images = min(images, -(-sizes["n"] * each // wanted) or 1)
     each *= -(-sizes["n"] // images) or 1
     if rows < out1 or panels < wanted:
         rows = min(rows, -(-out1 // -(-wanted // each)))
     each *= -(-out1 // rows)
-    return rows, columns, images, -(-panels // -(-wanted // each))
+    return rows, columns, images, min(share, -(-panels // -(-wanted // each)))
+
+
+def _share(panels, threads) -> int:
+    """Panels that a thread takes at a time, such that all have about as many."""
+    shares = [-(-panels // (times * threads)) for times in (1, 2, 3)]
+    return min(shares, key=lambda share: -(-panels // share // threads) * share)

@@ -54,7 +54,7 @@ class Form(NamedTuple):
     Attributes:
         dtype: of x, g and w.
         x_unit, g_unit: whether the last stride of x and of g is 1.
-        strided: whether the last stride of the convolution may be other than 1.
+        step: the last stride of the convolution if that is 1 or 2, else 0.
         vectors: of output channels in a tile, 1 or 2; 0 along rows.
         vector_bytes: 16, 32 or 64.
     """
@@ -62,14 +62,14 @@ class Form(NamedTuple):
     dtype: dtype
     x_unit: bool
     g_unit: bool
-    strided: bool
+    step: int
     vectors: int
     vector_bytes: int
 
     @property
     def name(self) -> str:
-        flags = "".join(c for c, on in zip("xgs", self[1:4]) if on)
-        return f"conv_weight{self.vectors}_{self.dtype.name}_{flags or 'n'}"
+        flags = "x" * self.x_unit + "g" * self.g_unit
+        return f"conv_weight{self.vectors}{self.step}_{self.dtype.name}_{flags or 'n'}"
 
 
 def build(form: Form) -> L.Kernel:
@@ -309,7 +309,8 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     along = _pays_along(sizes, 64 // tiles.accumulator(d).itemsize)
     vectors = 0 if along else vectors
     units = [sizes["x_2"] == 1 or sizes["in2"] == 1, sizes["g_2"] == 1 or sizes["out2"] == 1]
-    form = Form(d, *units, sizes["stride2"] != 1, vectors, vector_bytes)
+    step = sizes["stride2"] if sizes["stride2"] in (1, 2) else 0
+    form = Form(d, *units, step, vectors, vector_bytes)
     if along:
         cuts = dict(zip(CUTS, (*_block_along(sizes), 1, _channels_along(sizes, threads))))
         return Choice(form, cuts)

@@ -50,7 +50,7 @@ class Windows:
 
     Attributes that users set: k (the builder), size (parameters by name: those of ``conv.SIZES``
     without those of w and y, and the cuts), sum (dtype of the copy), x (the input), form (with
-    ``x_unit`` and ``strided``).
+    ``x_unit`` and ``step``).
     """
 
     def three(self, name):
@@ -93,7 +93,7 @@ class Windows:
         def write(term, c, t0, t1, t2):
             row = (c * k0 + t0) * self.height + t1 * d1
             column = t2 * d2
-            if self.form.strided:
+            if self.form.step != 1:
                 column = k.let(column % s2) * self.pitch + k.let(column // s2)
             k.store(self.offsets, term, row * self.row + column)
 
@@ -111,7 +111,9 @@ class Windows:
         (s0, s1, _), (p0, p1, _) = self.three("stride"), self.three("padding")
         kernel0, dilation0 = size["kernel0"], size["dilation0"]
         plane = n * size["x_n"] + channel * size["x_c"]
-        with k.serial(0, kernel0) as t0, k.serial(0, self.height) as h:
+        # Rows between those that a single tap reads are left out.
+        every = k.let(L.select(size["kernel1"].eq(1), s1, L.Const(1, L.int64)), "every")
+        with k.serial(0, kernel0) as t0, k.serial(0, self.height, every) as h:
             at = k.let(first + (t0 * self.height + h) * self.row, "at")
             i0 = k.let(q0 * s0 + t0 * dilation0 - p0, "i")
             i1 = k.let(q1 * s1 + h - p1, "i")
@@ -130,14 +132,16 @@ class Windows:
         def phase(f):
             to = at + f * self.pitch
             with k.vector(0, self.pitch) as j:
-                column = j * s2 + (first + f) if self.form.strided else j + first
+                column = j * (self.form.step or s2) + (first + f)
                 # Seen as unsigned, numbers below 0 are too large as well.
                 here = L.compare("ult", column, in2)
                 index = start + (column if step is None else column * step)
                 k.store(self.piece, to + j, L.cast(self.x.load(index, here), self.sum))
 
-        if self.form.strided:
-            with k.serial(0, s2) as f:
-                phase(f)
-        else:
+        if self.form.step == 1:
             phase(L.Const(0, L.int64))
+            return
+        # Of the phases only those that some tap reads.
+        reach = (self.size["kernel2"] - 1) * self.size["dilation2"]
+        with k.serial(0, L.minimum(s2, reach + 1)) as f:
+            phase(f)
