@@ -18,6 +18,7 @@ import weakref
 from contextlib import contextmanager
 from inspect import iscoroutinefunction, isgeneratorfunction
 from operator import is_
+from time import perf_counter
 
 from facula.base.errors import ArgumentTypeError, fail
 from facula.eager import dispatch
@@ -38,6 +39,8 @@ _NOTHING = flatten(((), {}), [])
 _captured: weakref.WeakSet = weakref.WeakSet()
 #: Captures of one function kept; beyond, it runs as it is.
 MOST_CAPTURES = 64
+#: Of so many calls of a function that is cut, the first few find out whether pieces are quicker.
+EVERY, TRIALS = 256, 8
 #: Captures for other values of one variable; then Python reads it, at each call.
 MOST_CHANGES = 8
 _CHANGED = " is not what it was"
@@ -150,6 +153,8 @@ class Captured:
         self.reasons: list[str] = []
         self.last = self.given_up = self.pieces = None
         self.ints: dict = {}  # structure -> leaf that is an int -> whether it is an input
+        # Calls in pieces and as they are take turns at times; then the quicker way is taken.
+        self.calls, self.plain, self.times = 0, 0, [0.0, 0.0]
         self.hot = None  # (guard, function of the arguments) of the last call, if it was simple
 
     @property
@@ -224,7 +229,19 @@ class Captured:
     def _in_pieces(self, args, kwargs):
         if self.pieces is None:
             self.pieces = Pieces(getattr(self.fn, "__name__", "captured"))
-        return self.pieces.run(self.fn, args, kwargs)
+        pieces, count, start = self.pieces, self.pieces.count, perf_counter()
+        trial, self.calls = self.calls < TRIALS, (self.calls + 1) % EVERY
+        plain = self.calls % 2 if trial else self.plain
+        try:
+            return self.fn(*args, **kwargs) if plain else pieces.run(self.fn, args, kwargs)
+        finally:
+            if pieces.count != count:
+                self.calls = 0  # what is recorded takes its time
+            elif trial:
+                self.times[plain] += perf_counter() - start
+            if self.calls == 0 or self.calls == TRIALS:
+                self.plain = self.times[1] < self.times[0] if self.calls else 0
+                self.times = [0.0, 0.0]
 
     def _around(self, leaves):
         """The surroundings of the function and of the objects among its arguments."""

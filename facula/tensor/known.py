@@ -59,13 +59,13 @@ class Known:
         drawn: how many random numbers, or None. ``news``: how many tensors are met here first.
         line: of the user's, where it was recorded.
         match: a function (run, arguments) -> values where this is the op, else None; or None.
-        plain: a function (run, shapes) that makes the result, where nothing else is to be done.
+        quick: a function (run, arguments) that does all of it where this is the op; or None.
     """
 
     __slots__ = (
         "following", "next", "pieces", "head", "grad", "parts", "values", "kinds", "free", "fixed",
         "guards", "reads", "made", "structure", "leaves", "flags", "changed", "drawn", "line",
-        "memo", "match", "plain", "news",
+        "memo", "match", "quick", "news",
     )  # fmt: skip
 
     def __init__(self):
@@ -114,9 +114,7 @@ class Known:
         asked = [self.drawn, *[made[0] for made in self.made], *map(list, self.guards)]
         self.reads = sorted({int(name[1:].split("d")[0]) for name in _symbols(asked)})
         self.fixed = [k for k in range(len(self.values)) if k not in dict(self.free)]
-        self.match, self.plain = _matcher(self), None
-        if not (self.flags or self.changed or self.drawn is not None):
-            self.plain = _giver(self)
+        self.match, self.quick = _written(self)
 
 
 def entered(program, number, size):
@@ -178,78 +176,134 @@ def _symbols(x) -> set:
 # Functions that are written for an op -------------------------------------------------------------
 
 
-def _matcher(known):
-    """``match`` of an op: the test whether a call is this op with these tensors.
+class _Tests:
+    """What has to be so of the arguments of a call for it to be an op that is known.
 
-    It says no where it cannot tell; the general way will.
+    Attributes:
+        before, tests: statements, and expressions that have to be true.
+        values: expressions of the numbers. ``new``: of tensors met first, with their numbers.
+        constants: by name.
     """
-    if known.kinds is None:
-        return None
-    tests, before, values, constants, new = [], [], [], {}, []
 
-    def constant(x):
-        constants[f"c{len(constants)}"] = x
-        return f"c{len(constants) - 1}"
+    def __init__(self, known):
+        self.known, self.before, self.tests, self.values = known, [], [], []
+        self.new, self.constants = [], {}
+        for i, part in enumerate(known.parts):
+            self.visit(part, f"args[{i}]")
 
-    def visit(part, e):
+    def constant(self, x):
+        name = f"c{len(self.constants)}"
+        self.constants[name] = x
+        return name
+
+    def visit(self, part, e):
+        """Test an argument, or an item of one."""
+        tests = self.tests
         if part is int or part is INT or part is float:
-            tests.append(f"type({e}) is {part.__name__ if part is not INT else 'int'}")
-            values.append(e)
+            tests.append(f"type({e}) is {'float' if part is float else 'int'}")
             if part is float:
-                tests.append(f"{e}")
-        elif type(part) is Ref and not part.given:
+                tests.append(e)
+            elif len(self.values) in self.known.fixed:
+                tests[-1] += f" and {e} == {self.constant(self.known.values[len(self.values)])}"
+            self.values.append(e)
+        elif type(part) is Ref and part.given:
+            self.given(part.number, e)
+        elif type(part) is Ref:
             tests.append(f"type({e}) is Lazy and {e}._meta.alias is None and "
                          f"{e}._meta.run is run and {e}._meta.number == {part.number}")  # fmt: skip
-        elif type(part) is Ref:
-            g = f"g{len(before)}"
-            before.append(f"{g} = {e}._meta.alias if type({e}) is Lazy else {e}")
-            kind = known.kinds.get(part.number)
-            if kind is None or part.number in [n for _, n in new]:
-                tests.append(f"numbers.get(id({g})) == {part.number}")
-                if kind is not None:
-                    tests[-1] = f"{g} is {next(h for h, n in new if n == part.number)}"
-                return
-            tests.append(f"id({g}) not in numbers and id({g}._storage) not in storages and "
-                         f"{g}._meta.kind is {constant(kind[0])}")  # fmt: skip
-            tests.append(f"({g}._grad_fn is None) is {kind[1]}" if kind[2] else "True")
-            if kind[1] and kind[2]:
-                tests.append(f"{g}._meta.shape[2:] == {constant(kind[3])}")
-            tests.extend(f"{g}._storage is not {h}._storage" for h, _ in new)
-            new.append((g, part.number))
         elif type(part) is tuple and part and part[0] is float:
-            tests.append(f"type({e}) is float and {e} == {constant(float(part[1]))} != 0")
+            c = self.constant(float(part[1]))
+            tests.append(f"type({e}) is float and {e} == {c} != 0")
         elif type(part) is tuple:
-            items = part[1:]
-            tests.append(f"type({e}) is {constant(part[0])} and len({e}) == {len(items)}")
+            kind, *items = part
+            tests.append(f"type({e}) is {self.constant(kind)} and len({e}) == {len(items)}")
             for k, p in enumerate(items):
-                visit(p, f"{e}[{k}]")
+                self.visit(p, f"{e}[{k}]")
         elif type(part) is str:
-            tests.append(f"type({e}) is str and {e} == {constant(part)}")
+            tests.append(f"type({e}) is str and {e} == {self.constant(part)}")
         else:
-            tests.append(f"{e} is {constant(part)}" if type(part) in PLAIN else "False")
+            tests.append(f"{e} is {self.constant(part)}" if type(part) in PLAIN else "False")
 
-    for i, part in enumerate(known.parts):
-        visit(part, f"args[{i}]")
-    body = "".join(f"      {line}\n" for line in before)
-    enter = "".join(f"    run.enter({g})\n" for g, _ in new)
-    text = (
-        f"def make(Lazy, mode, {', '.join(constants)}):\n"
-        f"  def match(run, args):\n"
-        f"    numbers, storages = run.numbers, run.storages\n"
-        f"    try:\n{body}"
-        f"      if not (mode.grad is {known.grad} and {' and '.join(tests) or True}):\n"
-        f"        return None\n"
-        f"    except (AttributeError, TypeError, IndexError):\n"
-        f"      return None\n{enter}"
-        f"    return [{', '.join(values)}]\n"
-        f"  return match\n"
-    )
-    return plans.compiled(text)(Lazy, mode, *constants.values())
+    def given(self, number, e):
+        """Test for a tensor that is an input, met before or now."""
+        g, kind = f"g{len(self.before)}", self.known.kinds.get(number)
+        self.before.append(f"{g} = {e}._meta.alias if type({e}) is Lazy else {e}")
+        again = [h for h, n in self.new if n == number]
+        if again or kind is None:
+            self.tests.append(
+                f"{g} is {again[0]}" if again else f"numbers.get(id({g})) == {number}"
+            )
+            return
+        interned, leaf, grad, sizes = kind
+        self.tests.append(f"id({g}) not in numbers and id({g}._storage) not in storages and "
+                          f"{g}._meta.kind is {self.constant(interned)}")  # fmt: skip
+        if grad:
+            self.tests.append(f"({g}._grad_fn is None) is {leaf}")
+        if leaf:
+            self.tests.append(f"{g}._meta.shape[2:] == {self.constant(sizes)}")
+        self.tests += [f"{g}._storage is not {h}._storage" for h, _ in self.new]
+        self.new.append((g, number))
 
 
-def _giver(known):
-    """``plain`` of an op: new tensors of the piece, and the result made of them."""
-    lines, names = [], iter([f"x{k}" for k in range(len(known.made))])
+def _written(known):
+    """``match`` and ``quick`` of an op.
+
+    They say no where they cannot tell; the general way will.
+    """
+    if known.kinds is None:
+        return None, None
+    t = _Tests(known)
+    body = [
+        "numbers, storages, where = run.numbers, run.storages, run.where",
+        "inputs, met = run.inputs, run.met",
+        "try:",
+        *[f"  {line}" for line in t.before],
+        f"  if not (mode.grad is {known.grad} and {' and '.join(t.tests) or True}):",
+        "    return None",
+        "except (AttributeError, TypeError, IndexError):",
+        "  return None",
+    ]
+    for g, number in t.new:
+        body += [
+            f"numbers[id({g})] = storages[id({g}._storage)] = {number}",
+            f"where.append(len(inputs)); inputs.append({g}); met.append(({g}, True))",
+        ]
+    constants = {"Lazy": Lazy, "mode": mode, **t.constants}
+    values = f"[{', '.join(t.values)}]"
+    match = _function("match", [*body, f"return {values}"], constants)
+    given = _giving(known)
+    if given is None:
+        return match, None
+    if known.free:
+        body += [f"values = {values}", "found = known.holds(run, values)"]
+    else:
+        reads = "".join([f"inputs[{i}]._meta.shape, " for i in known.reads])
+        body += ["values = known.values", f"found = memo.get(({reads}))"]
+    body += [
+        "if found is None:",
+        f"  run.leave(len(met) - {len(t.new)})",
+        "  return None",
+        "shapes, lazies = found[0], run.lazies",
+        "run.path.append((known, values))",
+        "run.at = known",
+        *given,
+    ]
+    made = {f"d{k}": dtype for k, (_, dtype, _, _) in enumerate(known.made)}
+    more = {"known": known, "memo": known.memo, "new": object.__new__, "ref": ref}
+    return match, _function("quick", body, {**constants, **made, **more, "LazyMeta": LazyMeta})
+
+
+def _function(name, body, constants):
+    inside = "".join([f"    {line}\n" for line in body])
+    head = f"def make({', '.join(constants)}):\n  def {name}(run, args):\n"
+    return plans.compiled(f"{head}{inside}  return {name}\n")(*constants.values())
+
+
+def _giving(known):
+    """Statements that make new tensors of the piece and give the result, if there is no more."""
+    if known.flags or known.changed or known.drawn is not None:
+        return None
+    lines = []
     for k, (_, _, grad, view) in enumerate(known.made):
         lines += [
             f"x{k} = new(Lazy)",
@@ -258,30 +312,17 @@ def _giver(known):
             f"m.run, m.alias, m.number, m.view = run, None, len(lazies), {view}",
             f"lazies.append(ref(x{k}))",
         ]
-    leaves = iter(known.leaves)
+    names, leaves = iter([f"x{k}" for k in range(len(known.made))]), iter(known.leaves)
+    words = {id(TARGET): lambda: "args[0]", id(MADE): lambda: next(names), id(None): lambda: "None"}
 
     def expression(structure):
         if structure is None:
-            leaf = next(leaves)
-            if leaf not in (MADE, TARGET, None):
-                raise KeyError
-            return next(names) if leaf is MADE else "args[0]" if leaf is TARGET else repr(leaf)
+            return words[id(next(leaves))]()
         kind, *rest = structure
-        if kind not in (tuple, list):
-            raise KeyError
         inside = "".join(expression(s) + ", " for s in rest)
-        return f"({inside})" if kind is tuple else f"[{inside}]"
+        return {tuple: f"({inside})", list: f"[{inside}]"}[kind]
 
     try:
-        result = expression(known.structure)
+        return [*lines, f"return {expression(known.structure)}"]
     except KeyError:
         return None
-    dtypes = [f"d{k}" for k in range(len(known.made))]
-    inside = "".join(f"    {line}\n" for line in lines)
-    text = (
-        f"def make({', '.join(['new', 'Lazy', 'LazyMeta', 'ref', *dtypes])}):\n"
-        f"  def plain(run, shapes, args):\n    lazies = run.lazies\n{inside}    return {result}\n"
-        f"  return plain\n"
-    )
-    made = [dtype for _, dtype, _, _ in known.made]
-    return plans.compiled(text)(object.__new__, Lazy, LazyMeta, ref, *made)

@@ -171,7 +171,7 @@ class Run:
         """A call of an op that no plan was found for."""
         known = self.at.next
         if known is not None and known.head is site:
-            result = self._quick(known, args)
+            result = (known.quick or partial(self._match, known))(self, args)
             if result is not None:
                 return result
         return self.event(site, args, site.slots, partial(called, site))
@@ -256,24 +256,17 @@ class Run:
             return self.apart(eagerly, args)
         return self._follow(known, values, *found, args)
 
-    def _quick(self, known, args):
+    def _match(self, known, _, args):
         """The result of a call if it is ``known``, else None."""
         before = len(self.met)
         values = known.match and known.match(self, args)
         if values is None:
             return None
         found = known.holds(self, values)
-        if found is None:
-            self._leave(before)
+        if found is None or found[1] is not None and not self._goes_on():
+            self.leave(before)
             return None
-        if known.plain is None:
-            if found[1] is not None and not self._goes_on():
-                self._leave(before)
-                return None
-            return self._follow(known, values, *found, args)
-        self.path.append((known, values))
-        self.at = known
-        return known.plain(self, found[0], args)
+        return self._follow(known, values, *found, args)
 
     def _find(self, head, args, slots):
         values, self.news = [], []
@@ -347,13 +340,13 @@ class Run:
         self.inputs.append(x)
         self.met.append((x, True))
 
-    def _leave(self, count):
+    def leave(self, count):
         """Forget the tensors met after the first so many: what they were met for does not hold."""
         for x, _ in self.met[count:]:
             k = self.numbers.pop(id(x))
             if self.storages[id(x._storage)] == k:
                 del self.storages[id(x._storage)]
-            self.where.pop(), self.inputs.pop()
+            del self.inputs[self.where.pop() :]
         del self.met[count:]
 
     # Following

@@ -8,6 +8,13 @@ import pytest
 import facula
 import facula.nn.functional as F
 from facula import nn
+from facula.tensor import compile as captures
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """Pieces, whether that is quicker or not."""
+    monkeypatch.setattr(captures, "TRIALS", 0)
 
 
 def compiled(fn):
@@ -305,3 +312,19 @@ def test_threads_do_not_meet():
     for t in threads:
         t.join()
     assert not errors
+
+
+def test_the_quicker_way_is_taken(monkeypatch):
+    monkeypatch.setattr(captures, "TRIALS", 8)
+    g = compiled(ask)
+    clock = iter(range(1000))
+    monkeypatch.setattr(captures, "perf_counter", lambda: next(clock))
+    x = facula.ones(2, 2)
+    for _ in range(10):
+        g(x)
+    g.captured.times, g.captured.calls = [5.0, 1.0], 7
+    g(x)
+    assert g.captured.plain and same(g(x), ask(x))
+    g.captured.times, g.captured.calls = [1.0, 50.0], 7
+    g(x)
+    assert not g.captured.plain
