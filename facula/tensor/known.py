@@ -202,8 +202,8 @@ class _Tests:
         if part is int or part is INT or part is float:
             tests.append(f"type({e}) is {'float' if part is float else 'int'}")
             if part is float:
-                tests.append(e)
-            elif len(self.values) in self.known.fixed:
+                tests.append(e)  # zeros of both signs are constants
+            if len(self.values) in self.known.fixed:
                 tests[-1] += f" and {e} == {self.constant(self.known.values[len(self.values)])}"
             self.values.append(e)
         elif type(part) is Ref and part.given:

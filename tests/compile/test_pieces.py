@@ -97,7 +97,7 @@ def numbers(x):
     low, high = x.min().item(), x.max().item()
     n = int(x.abs().sum()) % 3 + 1
     y = (x - low) / (high - low + 1)
-    return y[:n] * n, y.view(-1)[n:].cumsum(0) ** n
+    return y[:n] * n, y.view(-1)[n:].cumsum(0) ** n * low
 
 
 FUNCTIONS = [ask, walk, select, shared, changed, made, numbers]
