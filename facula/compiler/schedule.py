@@ -31,6 +31,9 @@ CHUNK = 16384
 BLOCK = 16384
 #: Columns of one block in the "columns" nest: eight vectors of 64 bytes of float32.
 COLUMNS = 128
+#: A block of columns asks for so many rows ahead of so many arrays, which processors do not foresee
+#: (other columns come next in memory); more would meet in one set of a cache.
+AHEAD, ARRAYS = 4, 2
 #: Most elements of a window that is reduced element by element, neighbours in lanes.
 WINDOW = 64
 #: Side of a tile where memory is read across the direction in which it is written.
@@ -425,7 +428,7 @@ class Schedule:
             self._all_passes(one)
 
     def _lines_ahead(self, level, column):
-        """What to prefetch along with a pass, as (value, whether of the next row).
+        """What to prefetch along with a pass, as (value, how many rows ahead; 0 if written).
 
         Processors foresee addresses within a page of memory only, and a row is often a page. So
         what the first pass will read of the next row is asked for while the second computes, and
@@ -433,10 +436,10 @@ class Schedule:
         """
         wanted = []
         if level == 2:
-            wanted += [(v, True) for v in {id(v): v for v in self._read_along(column)}.values()]
+            wanted += [(v, 1) for v in self._read_along(column)]
         if level == len(self._passes()) - 1:
             wanted += [
-                (r, False)
+                (r, 0)
                 for r in self._full_roots()
                 if self.levels[id(r)] >= level
                 and dims.same(self.places[id(r)].strides[column.members[-1]], 1)
@@ -444,15 +447,16 @@ class Schedule:
         return wanted
 
     def _ask(self, wanted, row):
-        for v, of_next_row in wanted:
+        for v, ahead in wanted:
             index, place = list(self.index), self.places[id(v)]
-            if of_next_row:
-                index[row.members[-1]] = index[row.members[-1]] + 1
-            buffer = self.scope.buffer(place, "r" if of_next_row else "w")
+            if ahead:
+                index[row.members[-1]] = index[row.members[-1]] + ahead
+            buffer = self.scope.buffer(place, "r" if ahead else "w")
             self.k.prefetch(buffer, self.scope.position(index, place.strides))
 
     def _read_along(self, run):
         """Memory of the full shape that the first pass reads, contiguous along a run."""
+        found = {}
         for root in self._due(1):
             for v, index_map in self.fusion.reads_of(root, self.group):
                 place = self.places.get(id(v))
@@ -460,7 +464,8 @@ class Schedule:
                     ZERO if is_one(n) else d for d, n in enumerate(self.full)
                 ):
                     if dims.same(place.strides[run.members[-1]], 1):
-                        yield v
+                        found[id(v)] = v
+        return found.values()
 
     def _keep_dear_values(self, inner):
         """Give values that are dear and needed by several passes a row of scratch memory."""
@@ -505,10 +510,7 @@ class Schedule:
 
     def _columns(self, outer, inner):
         *others, column = outer
-        if not inner:
-            inner_work = 1
-        else:
-            inner_work = dims.product(r.size for r in inner)
+        inner_work = dims.product(r.size for r in inner)
 
         def one(level, locals_, final):
             with self._serial(inner):
@@ -538,8 +540,11 @@ class Schedule:
         tiles = [
             (r, self.k.local(accumulator(r.dtype), neutral(r), (COLUMNS,), "acc")) for r in roots
         ]
+        ahead = [(v, AHEAD) for v in self._read_along(column)]
         with self._serial(inner), self.k.vector(0, COLUMNS) as j, self.scope.fresh_values():
             self._set(column, lo + j)
+            if len(ahead) <= ARRAYS and not self._full_roots():
+                self._ask(ahead, inner[-1])
             for root, tile in tiles:
                 value = L.cast(self.scope.element(root.node.inputs[0], self.index), tile.dtype)
                 self.k.assign(tile, j, L.binary(operator(root), tile[j], value))
