@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int32
+from facula.base.dtypes import bfloat16, bool_, float16, float32, float64, int16, int32
 from facula.codegen.casts import convert, like
 from facula.codegen.values import REGISTER, Value, mangle, type_of
 
@@ -166,6 +166,8 @@ def _integer_op(w, name, args):
         return _integer_unary(w, name, a)
     if name == "fma":
         return _op(w, "add", _op(w, "mul", a, args[1]), args[2])
+    if name == "dot2":
+        return _op(w, "add", _dot2(w, *args[:2]), args[2])
     b = args[1]
     if name in ("add", "sub", "mul", "and", "or", "xor"):
         return _op(w, name, a, b)
@@ -239,6 +241,24 @@ def _divide_as_floats(w, name, a, b):
     if not narrow:
         whole = w.choose(negating, _op(w, "sub", zero, a) if name == "div" else zero, whole)
     return w.choose(bad, zero, whole)
+
+
+#: Instructions that multiply vectors of int16 and add neighbours, by lanes of the result. With a
+#: sum LLVM makes one instruction of them where there is one.
+_PAIRS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
+
+
+def _dot2(w, a, b):
+    """The sum of the products of lower and of upper halves."""
+    target, lanes = w.module.target, a.lanes
+    if target.arch == "x86" and lanes in _PAIRS and 4 * lanes <= target.vector_bytes:
+        halves = type_of(int16, 2 * lanes)
+        a, b = (w.pure(f"bitcast {v.typed} to {halves}", int16, 2 * lanes, v) for v in (a, b))
+        return w.call(int32, f"llvm.x86.{_PAIRS[lanes]}", a, b, lanes=lanes)
+    sixteen = like(w, 16, a)
+    high = _op(w, "mul", *(_op(w, "ashr", v, sixteen) for v in (a, b)))
+    low = (_op(w, "ashr", _op(w, "shl", v, sixteen), sixteen) for v in (a, b))
+    return _op(w, "add", _op(w, "mul", *low), high)
 
 
 def _shift(w, name, a, b):

@@ -90,11 +90,15 @@ def lower(node, places, temp):
 _products: dict = {}
 
 
-def _product(module, form, epilogue):
-    """The kernel of a form, with that epilogue if there is one; like ones are one."""
-    made_from = form, epilogue and epilogue.key
+def _product(module, form, epilogue, out=None):
+    """The kernel of a form, with that epilogue if there is one; like ones are one.
+
+    ``out``: the dtype of the result, if that is neither the epilogue's nor the operands'.
+    """
+    made_from = form, epilogue and epilogue.key, out
     if (module, *made_from) not in _products:
         more = (epilogue, epilogue.target.dtype, epilogue.name) if epilogue else ()
+        more = more or (out and (None, out) or ())
         kernel = deferred(module.build, form, *more, made_from=made_from)
         _products[module, *made_from] = kernel
     return _products[module, *made_from]
@@ -133,7 +137,8 @@ def _matmul(node, operands, results, temp, epilogue=None):
             **machine._asdict(),
         )
         forms = form, *choose_matmul.others(form)
-        kernel, *others = [_product(matmul, f, epilogue) for f in forms]
+        out = c.dtype if epilogue is None and c.dtype is not a.dtype else None
+        kernel, *others = [_product(matmul, f, epilogue, out) for f in forms]
         return kernel, {"row_cut": row_cut, "column_cut": column_cut}, *others
 
     return [C.selected(select, bindings, (a, b), (c,))]

@@ -28,7 +28,7 @@ def simplify(program: Program) -> Program:
         product = _transposed_product(node, writer.uses)
         if product is not None:
             a, b = (seen.get(id(v), v) for v in product.inputs)
-            new = [writer.turned(a, b, node.outputs[0])]
+            new = [writer.turned(a, b, product.params, node.outputs[0])]
         else:
             new = writer.write(node.op, operands, node.params, node.outputs)
         for old, v in zip(node.outputs, new):
@@ -72,12 +72,12 @@ class _Writer:
             self._known[key] = twin
         return twin.outputs
 
-    def turned(self, a, b, like):
+    def turned(self, a, b, params, like):
         """``transpose(b) @ transpose(a)`` in the shape of ``like``."""
         n = a.ndim
         order = (*range(n - 2), n - 1, n - 2)
         a, b = (self._of(permute_, v, order=order) for v in (a, b))
-        return self._of(reshape_, self._of(matmul_, b, a), shape=tuple(like.shape))
+        return self._of(reshape_, self._of(matmul_, b, a, **params), shape=tuple(like.shape))
 
     def _joined(self, a, b):
         """The sum of two values with zeros around them, if they lie side by side."""

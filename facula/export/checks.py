@@ -319,7 +319,7 @@ def _cat(*xs, dim):
 
 
 @checked("matmul")
-def _matmul(a, b):
+def _matmul(a, b, wide=False):
     need(a.ndim == b.ndim and a.ndim in (3, 4), "ranks that are not 3 or 4")
     need_equal((*a.shape[:-2], a.shape[-1]), b.shape[:-1], "sizes")
     need(a.dtype is b.dtype and a.dtype.kind != "b", "dtypes differ, or are bool")

@@ -26,6 +26,7 @@ ARITHMETIC = {
     **dict.fromkeys("and or xor shl shr lshr".split(), 2),
     **dict.fromkeys("neg abs sqrt floor ceil trunc round not".split(), 1),
     "fma": 3,
+    "dot2": 3,
 }
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "ult")
 #: Ops that ``codegen.maths`` writes in terms of the arithmetic above.

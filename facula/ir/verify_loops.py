@@ -6,14 +6,14 @@ are the kernel writer's to keep.
 
 from __future__ import annotations
 
-from facula.base.dtypes import bool_, int64
+from facula.base.dtypes import bool_, int32, int64
 from facula.base.errors import CompileError
 from facula.ir import loops as L
 from facula.ir.print_loops import expr as show
 from facula.ir.print_loops import statement_text
 
 _FLOAT = {"sqrt", "copysign"} | set(L.TRANSCENDENTAL)
-_INTEGER = {"rem", "shl", "shr", "lshr", "ult"}
+_INTEGER = {"rem", "shl", "shr", "lshr", "ult", "dot2"}
 _BITS = {"and", "or", "xor", "not"}
 _BOOL = _BITS | {"add", "mul", "min", "max", "fmin", "fmax", "select", *L.COMPARISONS}
 
@@ -253,7 +253,7 @@ class _Verifier:
         fits = name in _BOOL if kind == "b" else name not in (_INTEGER | _BITS)
         if kind in "ui":
             fits = name not in _FLOAT
-        if not fits:
+        if not fits or name == "dot2" and first is not int32:
             self.fail(f"{name} of {first.name}: {show(e)}")
 
     def buffer(self, buffer):

@@ -115,6 +115,8 @@ class _Product:
         k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
         self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        # Narrow integers are multiplied two k at a time.
+        self.pairs = self.sum.kind == "i" and self.sum is not form.dtype
         a, b = k.buffer("a", form.dtype), k.buffer("b", form.dtype)
         self.c = k.buffer("c", out, "rw")
         size = {name: k.size(name) for name in (*SIZES, *CUTS)}
@@ -256,22 +258,24 @@ class _Product:
         k, height = self.k, self.shape.height
         if source.unit == "k":
             with k.serial(0, rows, height) as i:
-                start = i * padded
-                tiles.pack(k, source, panels, start, m0 + i, k0, count, height, self.shape)
+                at = i * padded, m0 + i, k0, count, height, self.shape
+                tiles.pack(k, source, panels, *at, pairs=self.pairs)
             return
         # A panel is narrower than a line of the cache: few k at a time, that lines are read once.
         with k.serial(0, count, _LINES) as kk, k.serial(0, rows, height) as i:
             some = k.let(L.minimum(count - kk, _LINES), "some")
-            start, at = i * padded + kk * height, (m0 + i, k0 + kk)
-            tiles.pack(k, source, panels, start, *at, some, height, self.shape, _LINES)
+            start = i * padded + kk * (height // (1 + self.pairs))
+            at = start, m0 + i, k0 + kk, some, height, self.shape
+            tiles.pack(k, source, panels, *at, _LINES, self.pairs)
 
     def pack_right(self, source, panels, n0, columns, k0, count, padded):
         k, width = self.k, self.shape.width
         step = K_BLOCK if source.unit == "k" else _ROWS
         with k.serial(0, count, step) as kk, k.serial(0, columns, width) as p:
             some = k.let(L.minimum(count - kk, step), "some")
-            start = p * padded + kk * width
-            tiles.pack(k, source, panels, start, n0 + p, k0 + kk, some, width, self.shape)
+            start = p * padded + kk * (width // (1 + self.pairs))
+            at = start, n0 + p, k0 + kk, some, width, self.shape
+            tiles.pack(k, source, panels, *at, pairs=self.pairs)
 
     def prefetch_tile(self, batch, m0, n0, height):
         """A tile's place in the result, a line a prefetch: it is long out of the caches."""
@@ -299,10 +303,11 @@ class _Product:
             def tile(height, width=shape.width):
                 acc = k.local(self.sum, 0, (height, width), name="acc")
                 tiles.multiply(
-                    k, acc, count,
+                    k, acc, L.idiv_ceil(count, 1 + self.pairs),
                     lambda i, kk: lefts[left_at + kk * shape.height + i],
                     lambda kk, j: rights[right_at + kk * shape.width + j],
                     ahead=ahead if self.sum.itemsize == 8 else None,
+                    fma=tiles.dot2 if self.pairs else L.fma,
                 )  # fmt: skip
                 return acc
 

@@ -88,24 +88,47 @@ class Source(NamedTuple):
         return self.base + x_part + k_part
 
 
+def joined(low, high) -> L.Expr:
+    """Two integers of at most 16 bits as the int32 that :func:`dot2` takes apart."""
+    return (L.cast(low, int32) & 0xFFFF) | L.binary("shl", L.cast(high, int32), 16)
+
+
+def dot2(a, b, c) -> L.Expr:
+    """``c`` and the products of the lower and of the upper halves."""
+    return L.call("dot2", a, b, c)
+
+
 def pack(
-    k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, width, shape, ahead=_AHEAD
-):
+    k: L.Builder, source: Source, panels: L.Buffer, at, x0, k0, count, width, shape,
+    ahead=_AHEAD, pairs=False,
+):  # fmt: skip
     """Write the panel of the ``width`` x from ``x0`` and the ``count`` k from ``k0``.
 
-    It goes to ``panels[at:]``, whose space must be for a multiple of ``shape.lanes`` k.
+    It goes to ``panels[at:]``, whose space must be for a multiple of ``shape.lanes`` k. With
+    ``pairs`` (of narrow integers) each int32 of it is of two k.
     """
     if source.unit == "k":
-        _pack_turned(k, source, panels, at, x0, k0, count, width, shape.lanes)
+        _pack_turned(k, source, panels, at, x0, k0, count, width, shape.lanes, pairs)
         return
 
+    def line(kk, j, masked):
+        mask = x0 + j < source.limit if masked else None
+        return source.buffer.load(source.index(x0 + j, k0 + kk), mask)
+
     def copy(masked):
+        if pairs:
+            half = width // 2
+            with k.serial(0, count - 1, 2) as kk, k.vector(0, width) as j:
+                both = joined(line(kk, j, masked), line(kk + 1, j, masked))
+                k.store(panels, at + kk * half + j, both)
+            with k.if_((count % 2).eq(1)), k.vector(0, width) as j:
+                last = joined(line(count - 1, j, masked), 0)
+                k.store(panels, at + (count - 1) * half + j, last)
+            return
         with k.serial(0, count) as kk:
             prefetch_row(k, source, x0, k0 + kk, width, ahead)
             with k.vector(0, width) as j:
-                mask = x0 + j < source.limit if masked else None
-                value = source.buffer.load(source.index(x0 + j, k0 + kk), mask)
-                k.store(panels, at + kk * width + j, L.cast(value, panels.dtype))
+                k.store(panels, at + kk * width + j, L.cast(line(kk, j, masked), panels.dtype))
 
     with k.if_(x0 + width <= source.limit):
         copy(masked=False)
@@ -113,7 +136,7 @@ def pack(
         copy(masked=True)
 
 
-def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes):
+def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes, pairs):
     """As :func:`pack` where k runs along the lanes: square tiles are transposed in registers."""
     with k.serial(0, count, lanes) as kk:
         for first in range(0, width, lanes):
@@ -134,9 +157,11 @@ def _pack_turned(k, source, panels, at, x0, k0, count, width, lanes):
             with k.else_():
                 load(masked=True)
             k.transpose(tile)
-            for r in range(lanes):
+            for r in range(0, lanes, 1 + pairs):
+                row = kk * (width // 2) + r // 2 * width if pairs else (kk + r) * width
                 with k.vector(0, rows) as j:
-                    k.store(panels, at + (kk + r) * width + first + j, tile[r, j])
+                    value = joined(tile[r, j], tile[r + 1, j]) if pairs else tile[r, j]
+                    k.store(panels, at + row + first + j, value)
 
 
 def prefetch_row(k: L.Builder, source: Source, x0, kk, width, ahead=_AHEAD):
@@ -145,7 +170,7 @@ def prefetch_row(k: L.Builder, source: Source, x0, kk, width, ahead=_AHEAD):
         k.prefetch(source.buffer, source.index(x0 + line, kk + ahead))
 
 
-def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=None):
+def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=None, fma=L.fma):
     """``acc[i, j] = fma(left(i, kk), right(kk, j), acc[i, j])`` for the ``count`` k in order.
 
     With ``copy`` the right operand's values are also written there, as a panel; ``ahead`` is
@@ -161,7 +186,7 @@ def multiply(k: L.Builder, acc: L.Local, count, left, right, copy=None, ahead=No
         for i in range(height):
             value = L.cast(left(i, kk), acc.dtype)
             with k.vector(0, width) as j:
-                k.assign(acc, i, j, L.fma(value, L.cast(right(kk, j), acc.dtype), acc[i, j]))
+                k.assign(acc, i, j, fma(value, L.cast(right(kk, j), acc.dtype), acc[i, j]))
 
 
 def by_height(k: L.Builder, left, heights, run):

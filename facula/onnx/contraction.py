@@ -14,7 +14,7 @@ from facula.ops.pool import Pool
 
 @maps("matmul")
 def _matmul(g, node, a, b):
-    return g.op("MatMul", a, b)
+    return g.op("MatMulInteger" if node.params.get("wide") else "MatMul", a, b)
 
 
 def _geometry(node):

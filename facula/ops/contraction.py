@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from facula.base.dtypes import int8, int16, int32, uint8
 from facula.base.errors import DtypeError, ShapeError, fail
 from facula.ir import dims as sizes
 from facula.ir.program import Value
 from facula.ops.movement import permute_
-from facula.ops.promote import broadcast_shapes, expand_to
+from facula.ops.promote import broadcast_shapes, expand_to, to
 from facula.ops.registry import F, Primitive, op
 
 
-def _matmul_infer(a, b):
+def _matmul_infer(a, b, wide=False):
     if not (a.ndim == b.ndim and a.ndim in (3, 4)):
         fail(
             ShapeError,
@@ -23,7 +24,7 @@ def _matmul_infer(a, b):
             "matmul",
             f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}",
         )
-    return [(a.dtype, (*a.shape[:-1], b.shape[-1]))]
+    return [(int32 if wide else a.dtype, (*a.shape[:-1], b.shape[-1]))]
 
 
 def swapped(x: Value) -> Value:
@@ -32,15 +33,19 @@ def swapped(x: Value) -> Value:
     return permute_(x, order=order)
 
 
+def _matmul_meaning(np, a, b, wide=False):
+    return np.matmul(a, b, dtype=np.int32) if wide else np.matmul(a, b)
+
+
 #: ``[*batch, m, k] @ [*batch, k, n]`` with one or two batch dimensions; sums run in the order of
-#: k, in blocks of 512.
+#: k, in blocks of 512. ``wide``: of narrow integers, the sums as int32.
 matmul_ = Primitive(
     "matmul",
     "opaque",
     _matmul_infer,
-    lambda np, a, b: np.matmul(a, b),
+    _matmul_meaning,
     lambda g, y, a, b: (matmul_(g, swapped(b)), matmul_(swapped(a), g)),
-    flops=lambda y, a, b: 2 * sizes.product((*y.shape, a.shape[-1])),
+    flops=lambda y, a, b, **p: 2 * sizes.product((*y.shape, a.shape[-1])),
 )
 
 
@@ -104,6 +109,35 @@ def _batched(a, b):
     a = F.reshape(expand_to(a, (*batch, m, k)), (*joined, m, k))
     b = F.reshape(expand_to(b, (*batch, k, n)), (*joined, k, n))
     return F.reshape(matmul_(a, b), (*batch, m, n))
+
+
+@op(
+    spaces=("torch",),
+    out="exact",
+    samples=lambda make: [
+        ((make(17, 24, dtype=int8), make(24, 8, dtype=int8)), {}),
+        ((make(3, 5, dtype=uint8), make(5, 40, dtype=int8)), {}),
+    ],
+)
+def _int_mm(input: Value, mat2: Value):
+    """The exact product, int32, of two matrices of int8 or uint8.
+
+    Shapes: ``[m, k] @ [k, n] -> [m, n]``.
+
+    Raises:
+        RuntimeError: other ranks or dtypes, or inner dimensions that differ.
+    """
+    for x in (input, mat2):
+        if x.ndim != 2:
+            fail(ShapeError, "_int_mm", f"expected matrices, got {x.ndim} dimensions")
+        if x.dtype not in (int8, uint8):
+            fail(DtypeError, "_int_mm", f"expected int8 or uint8, got {x.dtype.name}")
+    if not input.shape[1] == mat2.shape[0]:
+        fail(ShapeError, "_int_mm", f"inner dimensions differ: {_shapes(input, mat2)}")
+    if input.dtype is not mat2.dtype:
+        input, mat2 = to(input, int16), to(mat2, int16)
+    a, b = F.unsqueeze(input, 0), F.unsqueeze(mat2, 0)
+    return F.squeeze(matmul_(a, b, wide=True), 0)
 
 
 # Convolution -----------------------------------------------------------------------------------

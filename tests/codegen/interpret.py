@@ -323,6 +323,11 @@ def _fma(a, b, c, d):
     return t(near)
 
 
+def _low(x):
+    """The lower 16 bits, signed."""
+    return (x + 2**15) % 2**16 - 2**15
+
+
 def _integer(name, args, d):
     bits = 8 * d.itemsize
     wrap = 1 << bits
@@ -354,6 +359,7 @@ def _integer(name, args, d):
         "abs": lambda: abs(a),
         "not": lambda: ~a,
         "fma": lambda: a * b + args[2],
+        "dot2": lambda: _low(a) * _low(b) + (a >> 16) * (b >> 16) + args[2],
         "floor": lambda: a,
         "ceil": lambda: a,
         "trunc": lambda: a,

@@ -17,6 +17,8 @@ SIZES = (0, 1, 7, 16, 17, 31, 64, 67, 131)
 
 
 def takes(name, d):
+    if name == "dot2":
+        return d is D.int32
     if d.kind == "b":
         return name in BOOL
     if d.kind == "f":
