@@ -292,7 +292,7 @@ _scan_kernel = deferring(scan.build)
 
 
 def _along(node, operands, results, temp, names, kernel_of, **more):
-    """A call over the lines along ``dim`` of a contiguous x; ``kernel_of(sizes)`` is its kernel."""
+    """A call over the lines along ``dim`` of a contiguous x, of ``kernel_of(sizes, threads)``."""
     (x,), (value,), dim = operands, node.inputs, node.params["dim"]
     calls = []
     if not same_shape(x.strides, contiguous_strides(value.shape)):
@@ -305,14 +305,14 @@ def _along(node, operands, results, temp, names, kernel_of, **more):
     bindings.update(zip(names, map(C.memory, (x, *results))))
 
     def select(values, machine):
-        return kernel_of(values), {}
+        return kernel_of(values, machine.threads), {}
 
     calls.append(C.selected(select, bindings, (x,), results))
     return calls
 
 
 def _scan(node, operands, results, temp):
-    def kernel_of(sizes):
+    def kernel_of(sizes, threads):
         how = node.op.name
         method = scan.choose(how, sizes["outer"], sizes["inner"])
         return _scan_kernel(how, operands[0].dtype, method)
@@ -324,19 +324,21 @@ _sort_kernel = deferring(sort.build)
 
 
 def _sort(node, operands, results, temp):
-    def kernel_of(sizes):
-        descending, method = node.params["descending"], sort.choose(sizes["n"])
+    def kernel_of(sizes, threads):
+        rows = sizes["outer"] * sizes["inner"]
+        descending, method = node.params["descending"], sort.choose(sizes["n"], rows, threads)
         return _sort_kernel(operands[0].dtype, descending, method)
 
     return _along(node, operands, results, temp, ("x", "y", "index"), kernel_of)
 
 
-_topk_kernel = deferring(sort.topk)
+_topk_kernel, _many_kernel = deferring(sort.topk), deferring(sort.many)
 
 
 def _topk(node, operands, results, temp):
-    def kernel_of(sizes):
-        return _topk_kernel(operands[0].dtype, node.params["largest"])
+    def kernel_of(sizes, threads):
+        kernel = _many_kernel if sort.is_many(node.params["k"]) else _topk_kernel
+        return kernel(operands[0].dtype, node.params["largest"])
 
     names = ("x", "y", "index")
     return _along(node, operands, results, temp, names, kernel_of, k=node.params["k"])

@@ -102,9 +102,9 @@ def _topk_meaning(np, x, *, dim, k, largest):
     return np.take(values, range(k), dim), np.take(order, range(k), dim)
 
 
-#: The first ``k`` of a stable sort, for a small k of at least 1.
+#: The first ``k`` of a stable sort, k at least 1.
 topk_ = Primitive("topk", "opaque", _topk_infer, _topk_meaning, _picked_gradient)
-#: Up to so many the elements are picked in one walk over a row.
+#: Up to so many, or to an eighth of a row, the elements are picked in one walk over it.
 _FEW = 64
 
 
@@ -163,7 +163,7 @@ def topk(input: Value, k, dim=-1, largest=True, sorted=True):  # noqa: A002
     n = input.shape[dim] if input.ndim else 1
     if k < 0 or k > n:
         fail(ShapeError, "topk", f"selected index k out of range: {k} of {n} elements along {dim}")
-    if input.ndim and 1 <= k <= _FEW:
+    if input.ndim and k >= 1 and (k <= _FEW or 8 * k <= n):
         return results.topk(*topk_(input, dim=dim, k=int(k), largest=bool(largest)))
     values, indices = F.sort(input, dim, largest)
     if input.ndim == 0:

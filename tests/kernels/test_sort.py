@@ -38,7 +38,7 @@ def order(x, descending):
     return np.flip(x.shape[1] - 1 - turned, 1)
 
 
-@pytest.mark.parametrize("method", ["rank", "radix"])
+@pytest.mark.parametrize("method", ["rank", "radix", "wide"])
 @pytest.mark.parametrize("d", [d for d in D.ALL if d is not D.bfloat16], ids=lambda d: d.name)
 def test_values_and_positions(d, method):
     rng = np.random.default_rng(1)
@@ -63,10 +63,11 @@ def test_positions_alone():
 
 
 @pytest.mark.parametrize("largest", [True, False])
-def test_first_elements(largest):
+@pytest.mark.parametrize("of", [sort.topk, sort.many])
+def test_first_elements(largest, of):
     rng = np.random.default_rng(4)
     for d in (D.float32, D.int64, D.uint8, D.float16):
-        kernel = sort.topk(d, largest)
+        kernel = of(d, largest)
         for outer, n, inner in ((1, 1, 1), (3, 10, 1), (2, 7, 5), (2, 1000, 2), (0, 5, 2)):
             for k in {1, min(5, n), n}:
                 x = sample(rng, d, (outer, n, inner))
