@@ -15,7 +15,20 @@ class _Processor:
             Winograd's algorithm, in float32 and narrower dtypes: twice as fast, and sums have
             about three times the rounding error (docs/design/decisions.md). True at first, or what
             the environment's ``FACULA_WINOGRAD`` says. Functions captured before keep theirs.
+        kept: bytes that one captured function may keep between calls, of what it computes of
+            parameters and buffers alone: packed weights, above all. 0: nothing is kept. A
+            gibibyte at first, or what ``FACULA_KEPT`` says. Functions captured before keep theirs.
     """
+
+    @property
+    def kept(self) -> int:
+        return config.KEPT
+
+    @kept.setter
+    def kept(self, value):
+        if type(value) is not int or value < 0:
+            fail(ArgumentTypeError, "backends.cpu.kept", f"expected bytes, got {value!r}")
+        config.KEPT = value
 
     @property
     def winograd(self) -> bool:

@@ -16,3 +16,6 @@ VERIFY = flag("FACULA_VERIFY")
 
 #: Let convolutions take Winograd's algorithm: ``facula.backends.cpu.winograd`` sets it.
 WINOGRAD = flag("FACULA_WINOGRAD", True)
+
+#: Bytes that one captured function may keep of constants: ``facula.backends.cpu.kept`` sets it.
+KEPT = int(os.environ.get("FACULA_KEPT", 1 << 30))

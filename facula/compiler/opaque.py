@@ -118,7 +118,7 @@ def lower_product(node, places, epilogue, temp):
 def _matmul(node, operands, results, temp, epilogue=None):
     (a, b), (c,) = operands, results
     *batch, m, k = node.inputs[0].shape
-    n = node.inputs[1].shape[-1]
+    n, ready = node.outputs[0].shape[-1], bool(node.params)
     inner, steps = (batch[1], [p.strides[1] for p in (a, b, c)]) if len(batch) > 1 else (1, [0] * 3)
     sizes = (
         *(dims.product(batch), m, n, k),
@@ -126,7 +126,7 @@ def _matmul(node, operands, results, temp, epilogue=None):
         *(c.strides[0], c.strides[-2], inner, *steps),
     )
     bindings = {name: ("size", size) for name, size in zip(matmul.SIZES, sizes)}
-    bindings.update(a=C.memory(a), b=C.memory(b), c=C.memory(c))
+    bindings.update(a=C.memory(a), c=C.memory(c), **{"panels" if ready else "b": C.memory(b)})
 
     def select(values, machine):
         form, row_cut, column_cut = choose_matmul.choose(
@@ -135,6 +135,7 @@ def _matmul(node, operands, results, temp, epilogue=None):
             (values["ars"], values["acs"]),
             (values["brs"], values["bcs"]),
             **machine._asdict(),
+            ready=ready,
         )
         forms = form, *choose_matmul.others(form)
         out = c.dtype if epilogue is None and c.dtype is not a.dtype else None

@@ -108,7 +108,7 @@ def _transposed_product(node, uses):
     if n < 2 or tuple(order) != (*range(n - 2), n - 1, n - 2):
         return None
     while v.node is not None and uses[id(v)] == 1:
-        if v.node.op.name == "matmul":
+        if v.node.op is matmul_:
             return v.node
         source = v.node.inputs[0] if v.node.op.name == "reshape" else None
         if source is None or source.ndim < 2 or not same_shape(source.shape[-2:], v.shape[-2:]):

@@ -37,6 +37,23 @@ def substitution(guards) -> dict[str, object]:
     return table
 
 
+def substitution_in(guards, known: set) -> dict[str, object]:
+    """Symbol -> size in terms of the symbols ``known``, where the guards say that it is one."""
+    table: dict[str, object] = {}
+    equal = [(a, b) for (question, a, b), answer in guards.items() if question == "eq" and answer]
+    while True:
+        before = len(table)
+        for pair in equal:
+            a, b = (dims.substitute(n, table, True) for n in pair)
+            for x, y in ((a, b), (b, a)):
+                new = isinstance(x, Dim) and x.is_symbol and not known.issuperset(x.symbols)
+                if new and (not isinstance(y, Dim) or known.issuperset(y.symbols)):
+                    table.update((name, y) for name in x.symbols)
+                    break
+        if len(table) == before:
+            return table
+
+
 def _solved(a, b):
     """A symbol and the size that it must be for ``a`` to equal ``b``; (None, None) if unclear."""
     difference = a - b

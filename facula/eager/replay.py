@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from operator import attrgetter, is_
 
-from facula.eager import dispatch, plans, recipes, tape, views
+from facula.eager import dispatch, recipes, tape, views
 from facula.eager.capture import CaptureError, Trace, Traced, capturing
+from facula.eager.constants import Constants
 from facula.eager.events import roll_back
 from facula.eager.grad_mode import capture, mode
 from facula.eager.meta import Size
@@ -128,7 +129,16 @@ class Entry:
             self.sources.append((kind, what))
         self.state = [what for kind, what in self.sources if kind == "captured"]
         self.general = [_general(x) for x in self.state]
+        self.constants = Constants(self.routine, self._fixed())
         self.watched = None
+
+    def _fixed(self):
+        """The inputs whose elements no call changes: none of what computes gradients."""
+        written = {i for i in self.routine.into if i is not None}
+        if self.records or self.sets or self.given_sets:
+            return {}
+        found = enumerate(self.sources)
+        return {i: x for i, (kind, x) in found if kind == "captured" and i not in written}
 
     def _results(self, trace, inputs, kept):
         for k, x in enumerate(self.results):
@@ -292,8 +302,8 @@ class Plan:
             self.call = site.plan(everything)
         else:
             metas = [x._meta if isinstance(x, Tensor) else None for x in everything]
-            launch = plans.bind(entry.routine, symbols, metas, entry.requires).launch
-            self.call = launch or (lambda *inputs: None)
+            call = entry.constants.plan(symbols, metas, entry.requires)
+            self.call = call or (lambda *inputs: None)
         # A function of nothing but its arguments and tensors captured.
         self.pure = entry.pure and not any(self.places[k] for k in ("grad", "number", "random"))
         self.parts = self.guard = None

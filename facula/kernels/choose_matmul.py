@@ -27,7 +27,8 @@ def _unit(strides, sizes, names):
 
 
 def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_strides: tuple,
-           *, vector_bytes: int, threads: int = 1, near: int = 1 << 20) -> Choice:  # fmt: skip
+           *, vector_bytes: int, threads: int = 1, near: int = 1 << 20,
+           ready: bool = False) -> Choice:  # fmt: skip
     """The form for a product of these sizes, and how to cut it.
 
     Args:
@@ -35,8 +36,9 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
         b_strides: of b's rows and columns.
         threads: how many the cuts are meant for; they change no bit of the result.
         near: bytes of packed columns that stay in a core's cache while all rows go by.
+        ready: whether b was packed before.
     """
-    swapped = n == 1 and m > 1
+    swapped = n == 1 and m > 1 and not ready
     if swapped:
         # c's one column is a row: c.T = b.T @ a.T.
         m, n, a_strides, b_strides = n, m, b_strides[::-1], a_strides[::-1]
@@ -49,6 +51,10 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
         names = {"m": "n", "k": "k", "n": "m", None: None}
         a_unit, b_unit = names[b_unit], names[a_unit]
     form = Form(variant, d, a_unit, b_unit, m == 1, swapped, vector_bytes)
+    if ready:
+        whole, half = shape.heights[-1], shape.heights[-2]
+        low = m <= half or whole < m <= 2 * half
+        form = Form("ready", d, a_unit, None, False, False, vector_bytes, low)
     depth = min(max(k, 16), K_BLOCK)
     strip = max(1, near // (depth * shape.width * total.itemsize))
     rows, columns = _cuts(form, batch, m, n, k, shape, threads, strip)
@@ -57,6 +63,8 @@ def choose(d: dtype, batch: int, m: int, n: int, k: int, a_strides: tuple, b_str
 
 def others(form: Form) -> list:
     """The forms that other sizes of the same strides would choose."""
+    if form.variant == "ready":
+        return [form._replace(low=not form.low)]
     if form.single or _right(form) is None:
         return []
     return [form._replace(variant="direct" if form.variant == "packed" else "packed")]
@@ -118,11 +126,11 @@ def _variant(m, n, k, units, narrow, vector_bytes):
 
 
 #: What packing a panel of a, or of b, takes, in tiles of the same depth; and what rows of c cost
-#: that start anew, in tiles of depth 1.
-_PACK_A, _PACK_B, _START = 0.35, 1.8, 250
+#: that start anew, in tiles of depth 1. A panel of b packed before comes from memory.
+_PACK_A, _PACK_B, _COMES, _START = 0.35, 1.8, 1.1, 250
 
 
-def _pieces(batch, m, n, k, shape, threads, most):
+def _pieces(batch, m, n, k, shape, threads, most, pack_b=_PACK_B):
     """Rows and columns (``most`` panels) of a piece: the slowest thread shall be done soonest."""
     high, wide = -(-max(m, 1) // shape.height), -(-max(n, 1) // shape.width)
     best, panel = None, _PACK_A + _START / min(max(k, 1), K_BLOCK)
@@ -130,7 +138,7 @@ def _pieces(batch, m, n, k, shape, threads, most):
         columns = -(-wide // strips)
         for groups in range(1, high + 1):
             rows = -(-high // groups)
-            cost = rows * columns + rows * panel + columns * _PACK_B
+            cost = rows * columns + rows * panel + columns * pack_b
             cost *= -(-batch * -(-wide // columns) * -(-high // rows) // threads)
             if best is None or cost < best[0]:
                 best = cost, rows * shape.height, columns * shape.width
@@ -150,6 +158,8 @@ def _cuts(form, batch, m, n, k, shape, threads, strip):
     """Rows and columns of a piece: whole tiles, and some pieces for each thread."""
     if batch * k * n * (m / _SPEED + 1 / _READ) < _ALONE:
         threads = 1
+    if form.variant == "ready":
+        return _pieces(batch, m, n, k, shape, threads, strip, _COMES)
     if form.variant == "packed":
         return _pieces(batch, m, n, k, shape, threads, strip)
     low, tall = form.heights[0], form.heights[-1]

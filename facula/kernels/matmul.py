@@ -5,7 +5,7 @@ multiply-adds in the order of k, starting from zero; the blocks' sums added in o
 below compute exactly this, so their results have the same bits, whatever the strides, the number
 of threads, or the rows that happen to be computed together.
 
-Two variants:
+Three variants:
 
 ``packed``  for large products. The result is cut into pieces of rows and columns. A thread packs a
             strip of b's columns for itself, which stays in the second-level cache; then panel by
@@ -16,6 +16,9 @@ Two variants:
             first tile of rows, which leaves a copy of its columns close together for the tiles that
             follow. Where b's columns lie contiguous (a linear layer's weight), square tiles of b
             are transposed in registers on the way.
+
+``ready``   b was packed before (a constant of an inference, ``compiler.constants``): as ``packed``
+            without packing it. Few rows read it at 48 GB/s of 54 there are.
 
 Sizes and strides are parameters, so a kernel serves all shapes; :mod:`.choose_matmul` picks.
 """
@@ -46,23 +49,22 @@ _LINES = 8
 #: Values of k for which all of a strip's columns are packed at a time where n runs along memory.
 _ROWS = 8
 
-#: How many k ahead the rows of a turned tile are asked for.
-_FURTHER = 64
-#: Epilogues of so many operations are applied to registers, others to a tile in memory.
-_CHEAP = 16
+#: How many k ahead the rows of a turned tile, and panels packed before, are asked for.
+_FURTHER, _COMING = 64, 16
 
 
 class Form(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
-        variant: "packed" or "direct".
+        variant: "packed", "direct" or "ready".
         dtype: of a, b and c.
         a_unit: which index of a has stride 1: "m", "k" or None.
         b_unit: which index of b has stride 1: "n", "k" or None.
         single: c is one row.
         swapped: c is one column, computed as the row ``transpose(b) @ transpose(a)``.
         vector_bytes: 16, 32 or 64.
+        low: of "ready": tiles of fewer rows, for as many as fill those better.
     """
 
     variant: str
@@ -72,10 +74,11 @@ class Form(NamedTuple):
     single: bool
     swapped: bool
     vector_bytes: int
+    low: bool = False
 
     @property
     def name(self) -> str:
-        units = f"{self.a_unit or 'x'}{self.b_unit or 'x'}"
+        units = f"{self.a_unit or 'x'}{self.b_unit or 'x'}" + "l" * self.low
         row = "_column" if self.swapped else "_row" if self.single else ""
         return f"matmul_{self.variant}_{self.dtype.name}_{units}{row}"
 
@@ -114,10 +117,12 @@ class _Product:
         self.form = form
         k = self.k = L.Builder(f"{form.name}_{name}" if name else form.name)
         self.sum = tiles.accumulator(form.dtype)
-        self.shape = tiles.shape_for(form.vector_bytes, self.sum)
+        shape = tiles.shape_for(form.vector_bytes, self.sum)
+        self.shape = shape._replace(heights=shape.heights[: 3 - form.low])
         # Narrow integers are multiplied two k at a time.
         self.pairs = self.sum.kind == "i" and self.sum is not form.dtype
-        a, b = k.buffer("a", form.dtype), k.buffer("b", form.dtype)
+        a, self.ready = k.buffer("a", form.dtype), form.variant == "ready"
+        b = k.buffer("panels", self.sum) if self.ready else k.buffer("b", form.dtype)
         self.c = k.buffer("c", out, "rw")
         size = {name: k.size(name) for name in (*SIZES, *CUTS)}
         self.row_cut, self.column_cut = size["row_cut"], size["column_cut"]
@@ -156,7 +161,7 @@ class _Product:
         with self.k.block() as body:
             values = [self.finish(zero, index, index, index)]
         values += [s.value for s in body]
-        return sum(_weight(e, self.sum.itemsize) for e in values) <= _CHEAP
+        return sum(tiles.weight(e, self.sum.itemsize) for e in values) <= tiles.CHEAP
 
     def source(self, operand, batch) -> Source:
         """The left operand with x = m, or the right one with x = n."""
@@ -285,20 +290,26 @@ class _Product:
                 place = self.place(self.partial, batch, m0 + i, n0)
                 self.k.prefetch(self.partial, place + line // size)
 
-    def multiply_block(self, lefts, rights, batch, m0, rows, n0, columns, k0, count, padded):
-        """All tiles of a block of packed rows and columns."""
-        k, shape = self.k, self.shape
-        with k.serial(0, rows, shape.height) as ii, k.serial(0, columns, shape.width) as jj:
+    def multiply_block(self, lefts, rights, batch, m0, rows, n0, columns, k0, count, padded,
+                       origin, step):  # fmt: skip
+        """All tiles of a block of packed rows and columns, whose panels are ``step`` k apart."""
+        k, shape, ready = self.k, self.shape, self.ready
+        loops = (0, rows, shape.height), (0, columns, shape.width)
+        # Panels that come from far are taken by all rows one after the other.
+        outer, inner = reversed(loops) if ready else loops
+        with k.serial(*outer) as x, k.serial(*inner) as y:
+            ii, jj = (y, x) if ready else (x, y)
             self.prefetch_tile(batch, m0 + ii, n0 + jj, shape.height)
-            left_at, right_at = ii * padded, jj * padded
+            left_at, right_at = ii * padded, origin + jj * step
             high = k.let(L.minimum(rows - ii, shape.height), "rows")
             wide = k.let(L.minimum(columns - jj, shape.width), "columns")
 
             def ahead(kk, width):
                 """Panels of wide elements outgrow the first-level cache: 2.95 to 2.72 ms at 512."""
-                for panel, at, size in ((rights, right_at, width), (lefts, left_at, shape.height)):
-                    for line in range(0, size, 8):
-                        k.prefetch(panel, at + (kk + 8) * size + line)
+                panels = [(rights, right_at, shape.width), (lefts, left_at, shape.height)]
+                for panel, at, size in panels[: 2 - ready]:
+                    for line in range(0, size, 64 // self.sum.itemsize):
+                        k.prefetch(panel, at + (kk + (_COMING if ready else 8)) * size + line)
 
             def tile(height, width=shape.width):
                 acc = k.local(self.sum, 0, (height, width), name="acc")
@@ -306,7 +317,7 @@ class _Product:
                     k, acc, L.idiv_ceil(count, 1 + self.pairs),
                     lambda i, kk: lefts[left_at + kk * shape.height + i],
                     lambda kk, j: rights[right_at + kk * shape.width + j],
-                    ahead=ahead if self.sum.itemsize == 8 else None,
+                    ahead=ahead if ready or self.sum.itemsize == 8 else None,
                     fma=tiles.dot2 if self.pairs else L.fma,
                 )  # fmt: skip
                 return acc
@@ -330,12 +341,14 @@ class _Product:
                 any_size()
 
     def _packed(self):
-        k, shape = self.k, self.shape
+        k, shape, ready = self.k, self.shape, self.ready
         depth = tiles.round_up(L.minimum(self.depth, K_BLOCK), shape.lanes)
         wide = tiles.round_up(L.minimum(self.n, self.column_cut), shape.width)
-        high = (1 if self.left[-1] == "k" else _TOGETHER) * shape.height
+        high = (1 + ready if self.left[-1] == "k" else _TOGETHER) * shape.height
         lefts = k.scratch("packed_a", self.sum, high * depth, per_thread=True)
-        rights = k.scratch("packed_b", self.sum, wide * depth, per_thread=True)
+        rights, origin = self.right[0], L.Const(0, L.int64)
+        if not ready:
+            rights = k.scratch("packed_b", self.sum, wide * depth, per_thread=True)
         self.use_spill(shape.height, shape.width)
         loop, piece = self._chunks()
         with loop as chunk:
@@ -345,13 +358,19 @@ class _Product:
             with k.serial(0, L.maximum(self.depth, 1), K_BLOCK) as k0:
                 count = k.let(L.minimum(self.depth - k0, K_BLOCK), "count")
                 padded = k.let(tiles.round_up(count, shape.lanes), "padded")
-                self.pack_right(right, rights, n0, columns, k0, count, padded)
+                if ready:
+                    origin = k.let(n0 * self.depth + k0 * shape.width, "origin")
+                else:
+                    self.pack_right(right, rights, n0, columns, k0, count, padded)
                 with k.serial(m0, m1, high) as m:
                     rows = k.let(L.minimum(m1 - m, high), "rows")
                     self.pack_left(left, lefts, m, rows, k0, count, padded)
                     self.multiply_block(
-                        lefts, rights, batch, m, rows, n0, columns, k0, count, padded
+                        lefts, rights, batch, m, rows, n0, columns, k0, count, padded,
+                        origin, self.depth if ready else padded,
                     )  # fmt: skip
+
+    _ready = _packed
 
     def _chunks(self):
         """A parallel loop over pieces of the result: yields batch, first and last row, column."""
@@ -572,11 +591,3 @@ class _Block(NamedTuple):
     k0: L.Expr
     count: L.Expr
     right: Source
-
-
-def _weight(e: L.Expr, itemsize: int) -> int:
-    """How many operations an expression is; many if one is dear or wider than that."""
-    if e.dtype is L.int64:
-        return 0
-    much = e.dtype.itemsize > itemsize or isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL
-    return 1 + _CHEAP * much + sum(_weight(c, itemsize) for c in L.children(e))

@@ -21,6 +21,9 @@ K_BLOCK = 512
 #: leaves registers for twice as many columns.
 DIRECT = {16: (2, 4, 6), 32: (2, 4, 6), 64: (4, 8, 12)}
 
+#: Epilogues of so many operations are applied to registers, others to a tile in memory.
+CHEAP = 16
+
 #: How many k ahead packing asks for what it will read.
 _AHEAD = 16
 
@@ -211,3 +214,11 @@ def add_to(k, acc, sums: L.Buffer, to, later):
     for i in range(height):
         with k.vector(0, width) as lane:
             k.store(sums, to + i * width + lane, acc[i, lane])
+
+
+def weight(e: L.Expr, itemsize: int) -> int:
+    """How many operations an expression is; many if one is dear or wider than that."""
+    if e.dtype is L.int64:
+        return 0
+    much = e.dtype.itemsize > itemsize or isinstance(e, L.Op) and e.name in L.TRANSCENDENTAL
+    return 1 + CHEAP * much + sum(weight(c, itemsize) for c in L.children(e))

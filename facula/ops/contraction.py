@@ -48,6 +48,18 @@ matmul_ = Primitive(
     flops=lambda y, a, b, **p: 2 * sizes.product((*y.shape, a.shape[-1])),
 )
 
+#: The same for b packed before, ``[panel, k, column]``: the compiler alone writes it.
+matmul_ready_ = Primitive(
+    "matmul",
+    "opaque",
+    lambda a, panels, *, columns: [(a.dtype, (*a.shape[:-1], columns))],
+    lambda np, a, panels, *, columns: (
+        a @ panels.transpose(1, 0, 2).reshape(a.shape[-1], -1)[:, :columns]
+    ).astype(a.dtype),
+    inner=True,
+    flops=lambda y, a, panels, **p: 2 * sizes.product((*y.shape, a.shape[-1])),
+)
+
 
 def _shapes(a, b):
     return f"{tuple(a.shape)} and {tuple(b.shape)}"

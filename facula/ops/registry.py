@@ -42,14 +42,17 @@ class Primitive:
         emit: pointwise only, ``(*exprs, **params) -> loops expression`` of one element.
         view: movement only, ``(shape, strides, **params) -> (shape, strides, offset)`` of the
             same memory, or None where that is impossible.
+        inner: written by the compiler alone, in place of the primitive of that name.
         info: whatever the lowering of that kind needs (the reduction's operator, ...); opaque ones
             say with ``flops(y, *inputs, **params)`` how many operations they are, if any.
     """
 
-    def __init__(self, name, kind, infer, meaning, gradient=None, emit=None, view=None, **info):
+    def __init__(self, name, kind, infer, meaning, gradient=None, emit=None, view=None,
+                 inner=False, **info):  # fmt: skip
         self.name, self.kind, self.infer, self.meaning = name, kind, infer, meaning
         self.gradient, self.emit, self.view, self.info = gradient, emit, view, info
-        PRIMITIVES[name] = self
+        if not inner:
+            PRIMITIVES[name] = self
 
     def __call__(self, *inputs, **params):
         """Append the node to the program being built; one value or a tuple.

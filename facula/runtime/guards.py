@@ -9,6 +9,7 @@ builtin that is called with arguments and says whether all checks hold. A check 
     ("apart", i, slot, k)     arguments i and k, tensors, do not share what is in the slot
     ("others", i, slot, xs)   the slot of argument i, a tensor, is none of a tuple
     ("slot", t, slot, x)      the slot of the tensor t is x
+    ("version", s, n)         the version of the storage s is n
     ("unlike", t, slot, x)    it is not x
     ("below", t, slot, kind, inner_slot, x)  what is in the slot is of that type, and its slot is x
     ("cell", c, x)            the cell holds x
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import struct
 
-from facula.runtime import launch, native
+from facula.runtime import launch, native, storage
 
 NOTHING = object()
 _KINDS = ("same", "argument", "slot", "unlike", "below", "attribute", "item", "list", "dict",
@@ -59,6 +60,8 @@ def _packed(slots, kind, subject, *rest):
     number, a = _NUMBERS.get(kind), subject if isinstance(subject, int) else id(subject)
     if kind == "type":
         return _pack(_NUMBERS["argument"], a, native.TYPE, 0, 0, id(rest[0]))
+    if kind == "version":
+        return _pack(_NUMBERS["slot"], a, native.HEADER + storage.VERSION, 0, 0, rest[0])
     if kind == "cell":
         return _pack(_NUMBERS["slot"], a, native.HEADER, 0, 0, _address(rest[0]))
     if kind in ("same", "list", "dict"):

@@ -10,6 +10,7 @@ import ctypes
 import warnings
 
 from facula.base import dtypes as D
+from facula.base.changes import shown
 from facula.base.errors import ArgumentTypeError, AutogradError, DtypeError, UnsupportedError, fail
 from facula.eager.grad_mode import refuse
 from facula.eager.meta import contiguous, meta
@@ -113,10 +114,12 @@ def _array_of(x):
     if own.numel == 0:
         return numpy.empty(tuple(own.shape), own.dtype.numpy())
     size = own.dtype.itemsize
-    return numpy.ndarray(
+    array = numpy.ndarray(
         tuple(own.shape), own.dtype.numpy(), x._storage, x._ptr - x._storage.ptr,
         tuple(s * size for s in own.strides),
     )  # fmt: skip
+    shown.add(x._storage, array)
+    return array
 
 
 def _array(self, dtype=None, copy=None):
@@ -183,7 +186,9 @@ _exported: dict = {}
 
 @_Deleter
 def _delete(managed):
-    _exported.pop(ctypes.addressof(managed.contents), None)
+    address = ctypes.addressof(managed.contents)
+    if address in _exported:
+        shown.forget(id(_exported.pop(address)[-1]), address)
 
 
 def _capi(name, result, *arguments):
@@ -242,6 +247,7 @@ def _dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
     managed.deleter = _delete
     address = ctypes.addressof(managed)
     _exported[address] = (managed, shape, strides, x._storage)
+    shown.note(x._storage, address)
     return _new_capsule(address, _NAME, _destructor)
 
 

@@ -48,16 +48,29 @@ def product(a, b, d, choice, c=None, **extra):
     cuts = {"row_cut": choice.row_cut, "column_cut": choice.column_cut}
     epilogue, out = extra.pop("epilogue", None), extra.pop("out", None)
     kernel = matmul.build(choice.form, epilogue, out)
-    arguments = {"a": a, "b": b, "c": c, **sizes, **cuts, **extra}
+    ready = choice.form.variant == "ready"
+    right = {"panels": panels(b, d, choice.form)} if ready else {"b": b}
+    arguments = {"a": a, **right, "c": c, **sizes, **cuts, **extra}
     assert Call(kernel, arguments, choice.form.vector_bytes)() == 0
     return c
 
 
-def chosen(a, b, d, width, count=1):
+def panels(b, d, form):
+    """b [1, k, n] as ``compiler.constants`` packs it."""
+    _, k, n = b.shape
+    total = tiles.accumulator(d)
+    width = tiles.shape_for(form.vector_bytes, total).width
+    count = -(-n // width)
+    whole = np.zeros((k, count * width), storage(total))
+    whole[:, :n] = values(b[0], d)
+    return guarded(whole.reshape(k, count, width).transpose(1, 0, 2).reshape(-1))
+
+
+def chosen(a, b, d, width, count=1, ready=False):
     batch, m, k = a.shape
     steps = [tuple(s // x.itemsize for s in x.strides[1:]) for x in (a, b)]
     return choose_matmul.choose(
-        d, batch, m, b.shape[2], k, *steps, vector_bytes=width, threads=count
+        d, batch, m, b.shape[2], k, *steps, vector_bytes=width, threads=count, ready=ready
     )
 
 
@@ -120,8 +133,14 @@ def test_all_variants_give_the_same_bits(d):
                 got = product(x, y, d, choice).tobytes()
                 known = known or got
                 assert got == known, choice
-    for width in WIDTHS[:-1]:
-        assert product(a, b, d, chosen(a, b, d, width)).tobytes() == known, width
+    for width in WIDTHS:
+        for count in (1, 3):
+            for ready in (False, True):
+                choice = chosen(a, b, d, width, count, ready)
+                assert product(a, b, d, choice).tobytes() == known, choice
+                low = choice.form._replace(low=ready)
+                got = product(a_turned, b, d, choice._replace(form=low._replace(a_unit="m")))
+                assert not ready or got.tobytes() == known, low
 
 
 def test_a_row_alone_is_the_row_among_others():
