@@ -29,16 +29,7 @@ def run(settings: Settings, threads: int, only=()) -> dict:
             chosen = sizes[::2] if settings.quick else sizes
             chosen = chosen[:2] if settings.quick else chosen
             found[axis] = {
-                # New sizes compile nothing: the first one prepares for all; not so a new depth.
-                n: apart(
-                    "growth",
-                    f"{axis} {n}",
-                    SPECS,
-                    settings,
-                    threads,
-                    n == chosen[0] or axis == "depth",
-                )
-                for n in chosen
+                n: apart("growth", f"{axis} {n}", SPECS, settings, threads) for n in chosen
             }
     return found
 

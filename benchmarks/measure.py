@@ -108,13 +108,12 @@ def compare(theme: str, name: str, workers: dict, settings: Settings, threads: i
     return found
 
 
-def apart(theme, name, specs, settings: Settings, threads: int, prepare=True) -> dict:
+def apart(theme, name, specs, settings: Settings, threads: int) -> dict:
     """As :func:`compare`, in processes made for this case alone.
 
-    With ``prepare`` facula's kernels are compiled beforehand, so that LLVM's memory is not taken
-    for the case's.
+    Facula's kernels are compiled beforehand, so that LLVM's memory is not taken for the case's.
     """
-    for spec in specs if prepare else ():
+    for spec in specs:
         if spec.startswith("facula"):
             with Worker(spec) as worker, contextlib.suppress(Failed):
                 worker.ask("build", theme=theme, name=name, threads=threads)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from facula.ir.deferred import Deferred
 from facula.ir.loops import Buffer
+
+_digests: WeakKeyDictionary = WeakKeyDictionary()
+_kernels: WeakValueDictionary = WeakValueDictionary()
 
 
 class Machine(NamedTuple):
@@ -77,6 +84,8 @@ def selected(select, bindings, reads, writes, checks=()) -> KernelCall:
 
 def call(kernel, bindings, checks=()) -> KernelCall:
     """A kernel call that knows which memories it reads and writes."""
+    if not isinstance(kernel, Deferred):  # layers of a network have like kernels: one is kept
+        kernel = _kernels.setdefault((kernel.name, digest(kernel)), kernel)
     made = KernelCall(kernel, bindings, checks=list(checks))
     for p in kernel.params:
         if isinstance(p, Buffer) and p.scratch is None:
@@ -86,3 +95,13 @@ def call(kernel, bindings, checks=()) -> KernelCall:
             if "w" in p.access:
                 made.writes.add(where)
     return made
+
+
+def digest(kernel) -> str:
+    """A hash of what a kernel is made from."""
+    found = _digests.get(kernel)
+    if found is None:
+        deferred = isinstance(kernel, Deferred)
+        made = kernel.made_from if deferred else pickle.dumps((kernel.params, kernel.body), 5)
+        found = _digests[kernel] = hashlib.blake2b(made).hexdigest()
+    return found

@@ -18,7 +18,7 @@ from itertools import islice
 
 from facula import codegen
 from facula.base import config
-from facula.compiler.calls import Compiled, Machine
+from facula.compiler.calls import Compiled, Machine, digest
 from facula.compiler.pipeline import compile_program
 from facula.eager.words import Call, aligned, picker
 from facula.ir import dims
@@ -78,15 +78,11 @@ def _named(kernel, key):
 
 def _text_key(kernel):
     """The name of a kernel's text in the disk cache: a hash of all that it is made from."""
-    if isinstance(kernel, Deferred):
-        made_from, source = kernel.made_from, codegen.fingerprint(*_WRITERS)
-    else:
-        made_from = pickle.dumps((kernel.params, kernel.body), 5)
-        source = codegen.fingerprint()
+    source = codegen.fingerprint(*_WRITERS if isinstance(kernel, Deferred) else ())
     if source is None or config.VERIFY:
         return None
-    seen, made_from = target(), hashlib.blake2b(made_from).hexdigest()
-    text = f"{seen.vector_bytes} {seen.arch} {source} {made_from}"
+    seen = target()
+    text = f"{seen.vector_bytes} {seen.arch} {source} {digest(kernel)}"
     return cache.key(text, host.target(), "text")
 
 
@@ -134,6 +130,9 @@ def addresses_of(kernels: list, later=()) -> list[int]:
             names = [_load(k, pool, loads) for k in missing]
             _addresses.update((name, load()[name]) for name, load in loads.items())
             _address_of_object.update((k, _addresses[name]) for k, name in zip(missing, names))
+            for kernel in missing:
+                if isinstance(kernel, Deferred):
+                    kernel.text = None
     return [_address_of_object[k] for k in kernels]
 
 
