@@ -535,6 +535,20 @@ def _index_put(node, operands, results, temp):
     return _rows(node, operands, results, temp, None, None, node.inputs[1].shape[1])
 
 
+_compact_kernel = deferring(scan.compact)
+
+
+def _compact(node, operands, results, temp):
+    x, mask, ends = node.inputs
+    in_place = operands[0].memory == results[0].memory
+    calls = [] if in_place else [copy(x, operands[0], results[0])]
+    more, (mask_place, ends_place) = _solid(node.inputs[1:], operands[1:], temp)
+    bindings = _sizes(n=mask.shape[0], blocks=ends.shape[0], room=x.shape[0])
+    places = mask_place, ends_place, results[0]
+    bindings.update(zip(("mask", "ends", "y"), map(C.memory, places)))
+    return [*calls, *more, C.call(_compact_kernel(), bindings)]
+
+
 _OFFSETS = "offsets do not grow from 0 to the number of indices"
 _bags_kernel = deferring(bags.build)
 
@@ -562,6 +576,7 @@ LOWERINGS: dict = {
         few=0,
     ),
     "cat": _cat,
+    "compact": _compact,
     "recurrence": _recurrence,
     "recurrence_gradient": _recurrence_gradient,
     "scatter": _scatter,

@@ -1,4 +1,4 @@
-"""Scans: running sums, products, maxima and minima along a dimension.
+"""Scans: running sums, products, maxima and minima along a dimension; positions of true elements.
 
 A scan is a chain in the order of the dimension, so its bits do not depend on how the work is
 shared. Lines that lie side by side run in vector lanes; a line that lies along memory by itself
@@ -14,8 +14,9 @@ one operation an element.
 
 from __future__ import annotations
 
-from facula.base.dtypes import bfloat16, dtype, float16, float32, int64
+from facula.base.dtypes import bfloat16, bool_, dtype, float16, float32, int64
 from facula.ir import loops as L
+from facula.ops.indexing import COUNTED
 
 SIZES = ("outer", "n", "inner")
 #: Neighbouring lines that one thread follows together.
@@ -125,3 +126,36 @@ def _extreme_in_blocks(k, how, x, y, index, start, n, inner):
         with k.else_(), k.vector(first, last) as j:
             k.store(y, start + j * inner, best.get())
             k.store(index, start + j * inner, at.get())
+
+
+def compact() -> L.Kernel:
+    """The positions of the true elements of a vector, in order.
+
+    A block's are gathered in the thread's own memory, without a branch, and written behind those of
+    the blocks before it.
+
+    Parameters: mask [n]; ends [blocks], how many are true up to the end of each block of
+    ``COUNTED`` elements; y [room]; these sizes.
+    """
+    k = L.Builder("compact")
+    mask, ends = k.buffer("mask", bool_), k.buffer("ends", int64)
+    y = k.buffer("y", int64, "rw")
+    n, blocks, room = (k.size(name) for name in ("n", "blocks", "room"))
+    mine = k.scratch("mine", int64, L.Const(COUNTED, int64), per_thread=True)
+    with k.parallel(0, blocks) as b:
+        lo, found = k.let(b * COUNTED, "lo"), k.local(int64, 0, name="found")
+        hi = k.let(L.minimum(lo + COUNTED, n), "hi")
+        whole = k.let(lo + (hi - lo) // 8 * 8, "whole")
+
+        def one(i):
+            k.store(mine, found.get(), i)
+            k.assign(found, found.get() + L.cast(mask[i], int64))
+
+        with k.serial(lo, whole, 8) as first, k.unroll(0, 8) as more:
+            one(first + more)
+        with k.serial(whole, hi) as i:
+            one(i)
+        first = k.let(L.maximum(ends.load(b - 1, b > 0), 0), "first")
+        with k.vector(0, L.minimum(found.get(), room - first)) as j:
+            k.store(y, first + j, mine[j])
+    return k.kernel()

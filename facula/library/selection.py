@@ -6,10 +6,20 @@ from facula.base import dtypes as D
 from facula.base.errors import DtypeError, ShapeError, fail, wrap_dim
 from facula.ir import dims as sizes
 from facula.ir.program import Value
-from facula.ops.indexing import gather_, index_get_, index_put_, need_index, scatter_, take_
-from facula.ops.movement import slice_
+from facula.ops.indexing import (
+    COUNTED,
+    compact_,
+    gather_,
+    index_get_,
+    index_put_,
+    need_index,
+    scatter_,
+    take_,
+)
+from facula.ops.movement import pad_, slice_
 from facula.ops.promote import broadcast_shapes, expand_to, promoted, to
 from facula.ops.random import positions
+from facula.ops.reduce import sum_
 from facula.ops.registry import F, Scalar, Tensors, composite, op
 
 
@@ -394,15 +404,20 @@ def histc(input: Value, bins=100, min: Scalar = 0, max: Scalar = 0):  # noqa: A0
     return F.index_add(zero, 0, place, inside)
 
 
-@op(spaces=(), inplace=True)
-def compact(input: Value, mask: Value, places: Value):
-    """The positions of the true elements of a 1-D ``mask``, whose running count is ``places``.
+@op(spaces=())
+def true_counts(input: Value):
+    """How many elements of a 1-D mask are true up to the end of each block of ``COUNTED``."""
+    n = input.shape[0]
+    blocks = (n + (COUNTED - 1)) // COUNTED
+    mask = pad_(input, dim=0, before=0, after=blocks * COUNTED - n, between=0, value=False)
+    rows = F.reshape(to(mask, D.int32), (blocks, COUNTED))
+    return F.cumsum(sum_(rows, dims=(1,)), 0)
 
-    ``input`` is one longer than their number; its last element is where the others go.
-    """
-    last = F.size_of(input, 0) - 1
-    target = F.where(mask, places - 1, last)
-    return scatter_(input, target, positions(shape=mask.shape), dim=0, reduce="set")
+
+@op(spaces=(), inplace=True)
+def compact(input: Value, mask: Value, ends: Value):
+    """The positions of the true elements of ``mask``, of which ``input`` has the number."""
+    return compact_(input, mask, ends)
 
 
 @op(spaces=())

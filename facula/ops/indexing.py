@@ -172,6 +172,19 @@ bags_ = Primitive(
 )
 
 
+#: Elements of a block whose true ones are counted.
+COUNTED = 4096
+#: ``x`` with the positions of the true elements of ``mask`` at its front; ``ends`` are how many
+#: are true up to the end of each block of ``COUNTED``.
+compact_ = Primitive(
+    "compact",
+    "opaque",
+    lambda x, mask, ends: [(x.dtype, x.shape)],
+    lambda np, x, mask, ends: np.concatenate([np.flatnonzero(mask), x])[: len(x)],
+    onto=True,
+)
+
+
 @op(spaces=())
 def zeros_of(shape, dtype):
     """Zeros of a shape that may be symbolic, inside of a trace."""

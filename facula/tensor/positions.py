@@ -50,11 +50,9 @@ def true_positions(flat):
     mask = flat if flat.dtype is D.bool_ else flat != 0
     if mask.numel() == 0:
         return mask.new_empty(0, dtype=D.int64)
-    places = mask.cumsum(0)
-    count = places[-1].item()
-    found = mask.new_empty(count + 1, dtype=D.int64)
-    function_of(OPS["compact"], "self")(found, mask, places)
-    return found[:count]
+    ends = function_of(OPS["true_counts"])(mask)
+    found = mask.new_empty(ends[-1].item(), dtype=D.int64)
+    return function_of(OPS["compact"], "self")(found, mask, ends) if found.numel() else found
 
 
 def argwhere(input):  # noqa: A002

@@ -69,3 +69,16 @@ def test_lines_in_lanes_and_alone_have_the_same_bits():
     x = np.random.default_rng(4).standard_normal((3, 100, 20)).astype(np.float32)
     one, *others = (scanned("cumsum", D.float32, x, m)[0] for m in ("lanes", "lines", "turns"))
     assert all(one.tobytes() == other.tobytes() for other in others)
+
+
+@pytest.mark.parametrize("n", [0, 1, 9, scan.COUNTED, 2 * scan.COUNTED + 5])
+def test_positions_of_true_elements(n):
+    mask = np.random.default_rng(5).random(n) < 0.3
+    want = np.flatnonzero(mask)
+    blocks = -(-n // scan.COUNTED)
+    ends = np.array([mask[: (b + 1) * scan.COUNTED].sum() for b in range(blocks)], np.int64)
+    for room in (len(want), len(want) // 2):  # Less room than there should be is never left.
+        y = flat(np.zeros(room, np.int64))
+        sizes = {"n": n, "blocks": blocks, "room": room}
+        assert run(scan.compact(), mask=flat(mask), ends=flat(ends), y=y, **sizes) == 0
+        np.testing.assert_array_equal(y, want[:room])
