@@ -118,7 +118,7 @@ def lower_product(node, places, epilogue, temp):
 def _matmul(node, operands, results, temp, epilogue=None):
     (a, b), (c,) = operands, results
     *batch, m, k = node.inputs[0].shape
-    n, ready = node.outputs[0].shape[-1], bool(node.params)
+    n, ready = node.outputs[0].shape[-1], "columns" in node.params
     inner, steps = (batch[1], [p.strides[1] for p in (a, b, c)]) if len(batch) > 1 else (1, [0] * 3)
     sizes = (
         *(dims.product(batch), m, n, k),
