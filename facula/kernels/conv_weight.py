@@ -7,8 +7,8 @@ within a block the sum is a chain of fused multiply-adds in the order of the pix
 blocks' sums are added in order. Blocks depend on sizes alone, so nothing depends on the threads.
 
 For each block x is copied with its padding (``windows``) and g packed with output channels side by
-side, each by all threads together; then threads sum tiles of some terms by some vectors of
-channels over the pixels: each term's input is one pointer that walks along the rows.
+side, by all threads together; then threads sum tiles of some terms by some vectors of channels
+over the pixels: each term's input is one pointer, from which a table leads to each pixel's.
 
 Where a group has but a few terms (depthwise, or images themselves) vectors run along the
 rows of g instead: threads take output channels by themselves. A weight is then 64 bytes of sums,
@@ -40,8 +40,10 @@ SIZES = (
 #: Rows, columns and images of a block; terms that a thread takes at a time (along rows: output
 #: channels).
 CUTS = ("row_cut", "column_cut", "image_cut", "share")
-#: Pixels of a block, about: its g stays in the caches.
-_PIXELS = 384
+#: Pixels of a block, at least and at most: threads meet after each.
+_PIXELS = 384, 1024
+#: Elements of x and g of a block of more pixels: they stay in the second-level caches.
+_BLOCK = 1 << 19
 #: Up to so many terms of a group vectors may run along the rows.
 _FEW = 32
 #: Elements of the input of a block then: they stay in the first-level cache.
@@ -114,6 +116,7 @@ class _WeightGradient(Windows):
         self.panel = pixels * width
         all_panels = size["groups"] * self.panels
         self.packed = k.scratch("packed", self.sum, all_panels * self.panel)
+        self.pixels = k.scratch("pixels", L.int64, pixels)
         self.sums = k.scratch("sums", self.sum, all_panels * self.padded * width)
 
     def kernel(self) -> L.Kernel:
@@ -122,8 +125,9 @@ class _WeightGradient(Windows):
             setattr(self, name, k.let(getattr(self, name), name))
         self.fill_offsets()
         all_panels = k.let(size["groups"] * self.panels, "all_panels")
-        with k.parallel(0, all_panels) as p, k.vector(0, self.padded * width) as i:
-            k.store(self.sums, p * self.padded * width + i, L.Const(0, self.sum))
+        with k.if_((size["n"] * size["out0"] * size["out1"] * size["out2"]).eq(0)):
+            with k.vector(0, all_panels * self.padded * width) as i:
+                k.store(self.sums, i, L.Const(0, self.sum))
         self._blocks(all_panels)
         with k.parallel(0, all_panels) as p:
             self._write(p)
@@ -140,18 +144,35 @@ class _WeightGradient(Windows):
                 with k.serial(0, out2, size["column_cut"]) as q2:
                     high = k.let(L.minimum(out1 - q1, size["row_cut"]), "high")
                     wide = k.let(L.minimum(out2 - q2, size["column_cut"]), "wide")
-                    with k.parallel(0, images * channels) as number:
-                        i, c = number // channels, number % channels
-                        at = k.let(i * self.image + c * self.channel, "at")
-                        self.copy_channel(at, n + i, k.let(c, "c"), q0, q1, q2)
-                    with k.parallel(0, all_panels) as p, k.serial(0, images) as i:
-                        self._pack(p, i, n + i, q0, q1, q2, high, wide)
+                    copies = k.let(images * channels, "copies")
+                    items = all_panels + L.idiv_ceil(copies, self.shape.width)
+                    with k.parallel(0, items) as number:
+                        place, extent = (n, q0, q1, q2), (images, high, wide)
+                        self._prepare(number, all_panels, copies, place, extent)
+                    count = k.let(images * high * wide, "pixels")
+                    started = k.let((n + q0 + q1 + q2).ne(0), "started")
                     with k.parallel(0, all_panels * parts) as number:
                         p = k.let(number // parts, "p")
                         first = k.let((number % parts) * size["share"], "first")
                         last = k.let(L.minimum(first + size["share"], self.count), "last")
                         with k.serial(first, last, self.terms_high) as term:
-                            self._tile(p, term, images, high, wide)
+                            self._tile(p, term, count, started)
+
+    def _prepare(self, number, all_panels, copies, place, extent):
+        """An item of what is done for a block before the sums: g is packed for a panel of channels
+        or, which takes as long, x copied of as many."""
+        k, (n, *q), (images, _, _) = self.k, place, extent
+        with k.if_(number < all_panels):
+            with k.serial(0, images) as i:
+                self._pack(number, i, n + i, *q, *extent[1:])
+        with k.else_():
+            first = k.let((number - all_panels) * self.shape.width, "first")
+            last = k.let(L.minimum(first + self.shape.width, copies), "last")
+            with k.serial(first, last) as rest:
+                i, c = k.let(rest % images, "i"), k.let(rest // images, "c")
+                self.copy_channel(k.let(i * self.image + c * self.channel, "at"), n + i, c, *q)
+        with k.if_(number.eq(0)):
+            self._fill_pixels(*extent)
 
     def _pack(self, p, i, n, q0, q1, q2, high, wide):
         """g's values of an image of a block, [pixel, output channel]."""
@@ -166,25 +187,25 @@ class _WeightGradient(Windows):
             to = p * self.panel + (i * high + r) * wide * width
             tiles.pack(k, source, self.packed, to, o0, q2, wide, width, self.shape)
 
-    def _tile(self, p, term, images, high, wide):
+    def _fill_pixels(self, images, high, wide):
+        """Where the input of a term lies for each pixel of a block, from that of the first on."""
+        k, step = self.k, self.size["stride1"] * self.row
+        with k.serial(0, images) as i, k.serial(0, high) as r, k.serial(0, wide) as j:
+            k.store(self.pixels, (i * high + r) * wide + j, i * self.image + r * step + j)
+
+    def _tile(self, p, term, count, started):
         """Some terms by a panel of channels, summed over the block's pixels."""
         k, width = self.k, self.shape.width
         group = k.let((p // self.panels) * self.size["c"] * self.channel, "group")
         starts = self._starts(term, group)
         acc = k.local(self.sum, 0, (self.terms_high, width), name="acc")
-        step = self.size["stride1"] * self.row
-        with k.serial(0, images) as image, k.serial(0, high) as r:
-            row = k.let(image * self.image + r * step, "row")
-            values = k.let(p * self.panel + (image * high + r) * wide * width, "values")
-            tiles.multiply(
-                k, acc, wide,
-                lambda i, j: self.piece[starts[i] + row + j],
-                lambda j, lane: self.packed[values + j * width + lane],
-            )  # fmt: skip
-        for i in range(self.terms_high):
-            with k.vector(0, width) as lane:
-                at = (p * self.padded + term + i) * width + lane
-                k.store(self.sums, at, self.sums[at] + acc[i, lane])
+        values = k.let(p * self.panel, "values")
+        tiles.multiply(
+            k, acc, count,
+            lambda i, pixel: self.piece[starts[i] + self.pixels[pixel]],
+            lambda pixel, lane: self.packed[values + pixel * width + lane],
+        )  # fmt: skip
+        tiles.add_to(k, acc, self.sums, (p * self.padded + term) * width, started)
 
     def _starts(self, term, base):
         """Where the inputs of a tile's terms begin."""
@@ -199,10 +220,20 @@ class _WeightGradient(Windows):
         k, size, width = self.k, self.size, self.shape.width
         o0 = k.let((p % self.panels) * width, "o")
         base = k.let(((p // self.panels) * size["o"] + o0) * size["w_out"], "base")
-        with k.serial(0, L.minimum(size["o"] - o0, width)) as o:
-            with k.vector(0, self.count) as term:
-                value = self.sums[(p * self.padded + term) * width + o]
-                k.store(self.w, base + o * size["w_out"] + term, L.cast(value, self.form.dtype))
+        lanes, last = self.shape.lanes, self.count - 1
+        with k.serial(0, L.minimum(size["o"] - o0, width), lanes) as o:
+            with k.serial(0, self.count, lanes) as term:
+                tile = k.local(self.sum, 0, (lanes, lanes), name="tile")
+                for i in range(lanes):
+                    row = k.let((p * self.padded + L.minimum(term + i, last)) * width + o, "row")
+                    with k.vector(0, lanes) as j:
+                        k.assign(tile, i, j, self.sums[row + j])
+                k.transpose(tile)
+                for i in range(lanes):
+                    to = k.let(base + (o + i) * size["w_out"] + term, "to")
+                    with k.vector(0, lanes) as j:
+                        here = (term + j <= last) & (o0 + o + i < size["o"])
+                        k.store(self.w, to + j, L.cast(tile[i, j], self.form.dtype), here)
 
 
 class _AlongRows(_WeightGradient):
@@ -318,7 +349,9 @@ def choose(d: dtype, sizes: dict, *, vector_bytes: int, threads: int = 1) -> Cho
     wanted = 1 if threads == 1 else 3 * threads
     terms = max(sizes["c"] * sizes["kernel0"] * sizes["kernel1"] * sizes["kernel2"], 1)
     # Where there is little to do with a pixel, threads meet less often.
-    pixels = max(_PIXELS, min(1 << 13, (1 << 21) // (terms * sizes["o"] * sizes["groups"] or 1)))
+    few = min(1 << 13, (1 << 21) // (terms * sizes["o"] * sizes["groups"] or 1))
+    near = _BLOCK // max((sizes["c"] + sizes["o"]) * sizes["groups"], 1)
+    pixels = max(_PIXELS[0], min(_PIXELS[1], near), few)
     high = terms_high(vector_bytes)
     each = -(-terms // -(-wanted // max(panels, 1)))
     cuts = *piece_of(sizes, 1, pixels), -(-each // high) * high
