@@ -28,23 +28,33 @@ from facula.ops.promote import is_zero
 _MOST_BUFFERS = 16
 
 
-def attach(fusion, inplace) -> None:
-    """Let products take over groups; ``inplace``: by id of a root, the input it is written over."""
+def taken(fusion, group) -> bool:
+    """Whether a product is going to compute a group, as far as its roots are known."""
+    products = [fusion.group_of.get(key) for key in group.reads]
+    return any(
+        p is not None and p.opaque is not None and len(p.roots) == 1 and _takes(p.opaque)
+        and p.opaque.op.name != "index_add" and _fits(fusion, p, group, p.roots[0])
+        for p in products
+    )  # fmt: skip
+
+
+def attach(fusion) -> None:
+    """Let products take over groups."""
     for product in [g for g in fusion.groups if g.opaque is not None and _takes(g.opaque)]:
         (c,) = product.roots
         fits = _updates if c.node.op.name == "index_add" else _fits
         for group in fusion.groups:
-            if id(c) in group.reads and fits(fusion, product, group, c, inplace):
+            if id(c) in group.reads and fits(fusion, product, group, c):
                 _join(fusion, product, group)
                 break
 
 
-def _fits(fusion, product, group, c, inplace) -> bool:
+def _fits(fusion, product, group, c) -> bool:
     if group.opaque is not None or group.reduced is not None or not group.full:
         return False
     if len(group.reads) + len(group.roots) > _MOST_BUFFERS:
         return False
-    if any(id(r) in inplace or not group.holds_all(r) for r in group.roots):
+    if any(id(r) in fusion.inplace or not group.holds_all(r) for r in group.roots):
         return False
     if fusion.between(product, group):
         return False
@@ -54,7 +64,7 @@ def _fits(fusion, product, group, c, inplace) -> bool:
     return all(_follows(fusion, root, c) for root in group.roots)
 
 
-def _updates(fusion, product, group, c, inplace) -> bool:
+def _updates(fusion, product, group, c) -> bool:
     """Whether a group is an update of an input by ``c``."""
     if len(group.roots) != 1 or fusion.between(product, group):
         return False
@@ -62,7 +72,7 @@ def _updates(fusion, product, group, c, inplace) -> bool:
     if root.node.op.name not in ("sub", "add") or not root.dtype.is_floating_point:
         return False
     x, t = root.node.inputs
-    if x is not inplace.get(id(root)) or id(x) in product.reads:
+    if x is not fusion.inplace.get(id(root)) or id(x) in product.reads:
         return False
 
     def depends(v):

@@ -9,7 +9,7 @@ memory per level of reduction. Nodes of kind "opaque" form groups of their own.
 from __future__ import annotations
 
 from facula.compiler.combine import lanes_of
-from facula.compiler.epilogue import attach
+from facula.compiler.epilogue import attach, taken
 from facula.compiler.simplify import same_shape
 from facula.compiler.views import (
     ZERO,
@@ -85,7 +85,7 @@ class Fusion:
     """
 
     def __init__(self, program, places, inplace=None):
-        self.program, self.places = program, places
+        self.program, self.places, self.inplace = program, places, inplace or {}
         self.groups: list[Group] = []
         self.group_of: dict[int, Group] = {}
         self.roots: dict[int, object] = {}
@@ -98,7 +98,7 @@ class Fusion:
             for v in node.outputs:
                 if id(v) in self.roots and node.op.kind != "opaque":
                     self._place(v)
-        attach(self, inplace or {})
+        attach(self)
         self.sort()
 
     def sort(self):
@@ -312,6 +312,8 @@ class Fusion:
         if reduced is not None:
             if not same_shape(full, group.full) or group.reduced not in (None, reduced):
                 return None
+            if group.reduced is None and taken(self, group):
+                return None  # What it sums up is written in a product's time, not read twice.
             lanes = {lanes_of(r) for r in (root, *group.roots) if r.node.op.kind == "reduce"}
             if len(lanes - {None}) > 1:
                 return None

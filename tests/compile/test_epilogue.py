@@ -87,6 +87,21 @@ def test_other_elements_of_the_product_are_read_from_memory(follow):
     assert same(got, follow(apart(a, w)))
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+def test_what_is_summed_up_is_written_by_the_product(dim):
+    fc.manual_seed(7)
+    a, w, _, r = operands(1, 70, 30, 150)
+
+    def f(c, r):
+        d = c[0] * fc.exp(r[0])
+        return d, d.sum(dim)
+
+    kernels = fc.explain(lambda a, w, r: f(apart(a, w), r), a, w, r).kernels
+    assert [k.name.split("_")[0] for k in kernels] == ["matmul", "sum"]
+    got = fc.compile(lambda a, w, r: f(apart(a, w), r))(a, w, r)
+    assert same(got, f(apart(a, w), r))
+
+
 def test_scores_of_heads_with_a_mask():
     fc.manual_seed(4)
     q, k, mask = fc.randn(2, 4, 20, 16), fc.randn(2, 4, 20, 16), fc.randn(2, 1, 1, 20)
