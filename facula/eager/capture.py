@@ -17,9 +17,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from facula.base import dtypes as D
-from facula.eager import dispatch, tape
+from facula.eager import dispatch, plans, tape
 from facula.eager.events import Host, Numbers, change_numbers
 from facula.eager.grad_mode import capture, mode
+from facula.eager.meta import contiguous
 from facula.eager.standins import CaptureError, Int, Nowhere, Step, Traced, TracedMeta
 from facula.eager.tensor import Tensor
 from facula.eager.tracing import fitting
@@ -45,6 +46,7 @@ class Trace:
         entry, values: id of a captured tensor -> its value at the start, and now.
         mutated: the captured tensors that were changed in place.
         arguments: (stand-in, value at the start) of each tensor argument.
+        strided: ids of the stand-ins of arguments that are not contiguous.
         grads: id of a tensor -> :class:`Grad`, for the tensors whose ``grad`` was met.
         sources: id of an input -> ("argument", number), ("captured", tensor), ("number", event and
             position) or ("random", 0 or 1).
@@ -67,6 +69,7 @@ class Trace:
         self.entry: dict[int, Value] = {}
         self.mutated: list[Tensor] = []
         self.arguments: list[tuple[Traced, Value]] = []
+        self.strided: set[int] = set()
         self.grads: dict[int, Grad] = {}
         self.events: list = []
         self.undo: list = []
@@ -90,6 +93,8 @@ class Trace:
             return value.shape[0] - 2
         t = self.wrap(self._input(x), x._meta.requires_grad)
         t._grad = x._grad
+        if not x._meta.contiguous:
+            self.strided.add(id(t))
         self.sources[id(t._value)] = ("argument", len(self.arguments))
         self.arguments.append((t, t._value))
         return t
@@ -311,6 +316,29 @@ class Trace:
         elif not isinstance(source, Traced):
             base = self.met(source)
         t._shows = (base, chain, passes, self._count(base))
+        if id(base) not in self.strided and self.lies(t) is None:
+            t._shows = None  # a reshape that copied
+
+    def lies(self, t):
+        """(Meta at the sizes of the trace, byte offset) of a stand-in, None for one copied.
+
+        Raises:
+            CaptureError: it shows an argument that is not contiguous.
+        """
+        base, chain = (t, ()) if t._shows is None else t._shows[:2]
+        if id(base) in self.strided:
+            raise CaptureError("compile: the function asks how a tensor lies in memory")
+        own = base._meta
+        if isinstance(base, Traced):
+            own = contiguous([dims.hint(n) for n in own.shape], own.dtype)
+        sizes = [n for v in self.program.inputs for n in v.shape if isinstance(n, dims.Dim)]
+        hints = {name: n.hint for n in sizes if n.is_symbol for name in n.symbols}
+        return plans.view_through(chain, own, hints)
+
+    def _sure(self, t):
+        """Refuse to change what a stand-in may show or have copied, or that itself."""
+        if id(t._shows[0]) in self.strided and any(n.op is reshape_ for n in t._shows[1]):
+            raise CaptureError("compile: the function changes what it may have a copy of")
 
     def _show_parts(self, wrapped, source):
         start = self.lift(source)
@@ -332,6 +360,7 @@ class Trace:
 
     def _renew(self, t):
         """Take the value of a view again, after what it shows was changed."""
+        self._sure(t)
         base, chain, passes, _ = t._shows
         wants = mode.grad is not False and passes and base._meta.requires_grad
         start = self.lift(base)
@@ -382,6 +411,7 @@ class Trace:
 
     def _write_through(self, view):
         """Change what a view shows, after the view was changed."""
+        self._sure(view)
         base, chain, passes, _ = view._shows
         old, new = self.lift(base), view._value
         before = len(self.program.nodes)

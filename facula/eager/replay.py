@@ -269,7 +269,7 @@ def tensors_and_numbers(leaves) -> list:
 def _general(x):
     """Of a tensor, what a capture depends on."""
     m = x._meta
-    return m.dtype, m.ones, m.ndim, m.requires_grad
+    return m.dtype, m.ones, m.ndim, m.requires_grad, m.contiguous
 
 
 class Plan:

@@ -88,17 +88,25 @@ class Traced(Tensor):
             self._needs_elements()
         return Pending(self)
 
-    def stride(self, dim=None):
-        """Refused: arguments of any strides come to a capture."""
-        raise CaptureError("compile: the function asks how a tensor lies in memory")
+    def is_contiguous(self, memory_format=None):
+        """Whether it is, at the sizes of the trace."""
+        if self._shows is None:
+            return id(self) not in current().strided
+        return current().lies(self)[0].contiguous
 
-    is_contiguous = stride
+    def stride(self, dim=None):
+        """The steps in memory of what is contiguous."""
+        if not self.is_contiguous():
+            raise CaptureError("compile: the function asks for strides")
+        strides = contiguous_strides(self._meta.shape)
+        return strides if dim is None else strides[dim]
 
     def contiguous(self, memory_format=None):
-        """Of a view another tensor with its value and history, as a copy may have to be made."""
-        if self._shows is None:
+        """Of a view that is not contiguous another tensor with its value and history."""
+        if self.is_contiguous():
             return self
-        t = current().wrap(current().lift(self), self._meta.requires_grad)
+        trace = current()
+        t = trace.wrap(trace.lift(self), self._meta.requires_grad)
         t._grad_fn, t._output_nr = self._grad_fn, self._output_nr
         return t
 

@@ -395,8 +395,8 @@ def structural() -> bool:
 
 
 @contextmanager
-def guarding(guards: Guards):
-    """Record the questions asked inside of the block in ``guards``."""
+def guarding(guards: Guards | None):
+    """Record the questions asked inside of the block in ``guards``, or with None nowhere."""
     outer = getattr(_active, "guards", None)
     _active.guards = guards
     try:

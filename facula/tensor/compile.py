@@ -403,7 +403,7 @@ def _general(x):
     """Of an argument, what a capture depends on."""
     if isinstance(x, Tensor):
         m = x._meta
-        return m.dtype, m.ones, m.ndim, m.requires_grad, type(x) is Int
+        return m.dtype, m.ones, m.ndim, m.requires_grad, m.contiguous, type(x) is Int
     return float if type(x) is float else _static(x)
 
 

@@ -434,6 +434,8 @@ def _operand(x, value):
         return value
     if isinstance(value, (bool, int, float)):
         return x.new_tensor(value, dtype=x.dtype) if x.dtype.kind != "f" else x.new_full((), value)
+    if isinstance(value, Dim):
+        return x.new_zeros(()) + value
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return _operand(x, value.item())
     if isinstance(value, (list, tuple)):
