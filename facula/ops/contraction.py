@@ -7,7 +7,7 @@ from facula.base.errors import DtypeError, ShapeError, fail
 from facula.ir import dims as sizes
 from facula.ir.program import Value
 from facula.ops.movement import permute_
-from facula.ops.promote import broadcast_shapes, expand_to, to
+from facula.ops.promote import broadcast_shapes, expand_to, to, wide
 from facula.ops.registry import F, Primitive, op
 
 
@@ -101,6 +101,9 @@ def matmul(input: Value, other: Value):
             f"inner dimensions differ: {_shapes(a, b)}",
             "the last size of the first must equal the last but one of the second",
         )
+    if a.ndim == b.ndim == 1 and a.dtype is b.dtype and a.dtype.is_floating_point:
+        # One number: a sum in lanes, by all threads, where a product would be one long chain.
+        return to(F.sum(wide(a) * wide(b)), a.dtype)
     y = _batched(a2, b2)
     if a.ndim == 1:
         y = F.squeeze(y, -2)
