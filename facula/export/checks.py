@@ -292,6 +292,22 @@ def _index_add(x, index, src, *, dim):
     need(x.dtype is src.dtype, "dtypes differ")
 
 
+@checked("bags")
+def _bags(x, starts, index, *, mean, ends):
+    need(x.ndim == 2 and starts.ndim == index.ndim == 1, "ranks differ from 2, 1 and 1")
+    need_index(starts)
+    need_index(index)
+    need(type(mean) is bool and type(ends) is bool, f"mean {mean!r}, ends {ends!r}")
+    need(starts.shape[0] >= ends, "no starts")
+
+
+@checked("compact")
+def _compact(x, mask, ends):
+    need(x.ndim == mask.ndim == ends.ndim == 1, "ranks differ from 1")
+    need(x.dtype is D.int64 and mask.dtype is D.bool_, f"{mask.dtype} to {x.dtype}")
+    need_index(ends)
+
+
 @checked("index_get")
 def _index_get(x, index):
     need_index(index)
