@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facula.tensor import names_of_space
+from facula.tensor import names_of_space, series
 
 #: Names that the functions have at the top level.
 _ELSEWHERE = {
@@ -12,6 +12,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name):
+    if name in series.SPECIAL:
+        return series.SPECIAL[name]
     if name in _ELSEWHERE:
         return names_of_space("torch", _ELSEWHERE[name], __name__)
     return names_of_space("special", name, __name__)

@@ -21,7 +21,12 @@ def relu(input: Value, inplace=False):
 @op(inplace=True, spaces=NN)
 def relu6(input: Value, inplace=False):
     """``min(max(input, 0), 6)``."""
-    return F.clamp(input, 0, 6)
+    return _limited(input, 0, 6)
+
+
+def _limited(x, low, high):
+    """``x`` in [low, high], its slope 0 at the bounds themselves."""
+    return F.where(F.le(x, low), low, F.where(F.ge(x, high), high, x))
 
 
 @op(inplace=True, spaces=NN)
@@ -29,7 +34,7 @@ def hardtanh(input: Value, min_val=-1.0, max_val=1.0, inplace=False):
     """``input`` limited to [min_val, max_val]."""
     if min_val > max_val:
         fail(ArgumentError, "hardtanh", f"min_val {min_val} is larger than max_val {max_val}")
-    return F.clamp(input, min_val, max_val)
+    return _limited(input, min_val, max_val)
 
 
 @op(inplace=True, spaces=NN)
@@ -143,13 +148,13 @@ def softshrink(input: Value, lambd=0.5):
 @op(inplace=True, spaces=NN)
 def hardsigmoid(input: Value, inplace=False):
     """``relu6(input + 3) / 6``."""
-    return F.clamp(input + 3.0, 0.0, 6.0) / 6.0
+    return _limited(input + 3.0, 0.0, 6.0) / 6.0
 
 
 @op(inplace=True, spaces=NN)
 def hardswish(input: Value, inplace=False):
     """``input * relu6(input + 3) / 6``."""
-    return input * F.clamp(input + 3.0, 0.0, 6.0) / 6.0
+    return input * _limited(input + 3.0, 0.0, 6.0) / 6.0
 
 
 @op(inplace=True, spaces=NN, samples=lambda make: [((make(3, 5), 0.5, -1.0), {})])

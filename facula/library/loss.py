@@ -131,7 +131,8 @@ def binary_cross_entropy_with_logits(
             f"({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})",
         )
     a, b = together(input, target, name="binary_cross_entropy_with_logits")
-    softened = F.log1p(F.exp(-F.abs(a))) + F.clamp(-a, 0.0)
+    # maximum, not clamp: its slope of a half at 0 is the true one of the sum.
+    softened = F.log1p(F.exp(-F.abs(a))) + F.maximum(-a, 0.0)
     if pos_weight is None:
         loss = (1 - b) * a + softened
     else:

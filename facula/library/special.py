@@ -171,6 +171,29 @@ def ndtr(x):
     return 0.5 * F.erfc(x * -math.sqrt(0.5))
 
 
+def _normal_quantile(p):
+    """Where the standard normal law has the area ``p`` to its left."""
+    middle = F.erfinv(p * 2.0 - 1.0) * math.sqrt(2.0)
+    # Near 0 and 1 the subtraction loses digits: a step by Newton on the logarithm of the tail.
+    low = F.minimum(p, 1.0 - p)
+    tail = F.lt(low, 0.01) & F.gt(low, 0.0)
+    guarded = F.where(tail, low, 0.005)
+    log = F.log(guarded)
+    z = -F.sqrt(-2.0 * log - F.log(-2.0 * log * (2.0 * math.pi)))
+    for _ in range(5):
+        area = _scaled_erfc(z * -math.sqrt(0.5)) * 0.5
+        z = z - (F.log(area) - z * z * 0.5 - log) * (area * math.sqrt(2.0 * math.pi))
+    z = F.where(F.gt(p, 0.5), -z, z)
+    return F.where(tail, z, middle)
+
+
+@op(spaces=("special",), out=True, domain=(0.02, 0.98))
+@_in_double
+def ndtri(x):
+    """The inverse of ``ndtr``: the number left of which the normal law has the area ``input``."""
+    return _normal_quantile(x)
+
+
 def _scaled_erfc(x):
     """``exp(x * x) * erfc(x)``: by its asymptotic series right of 10."""
     far = F.gt(x, 10.0)

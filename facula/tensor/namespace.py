@@ -20,7 +20,9 @@ from facula.tensor import (
     overloads,
     positions,
     printing,
+    rejection,
     sampling,
+    series,
     settings,
 )
 from facula.tensor.functions import names_in
@@ -36,7 +38,9 @@ _MODULES = (
     overloads,
     positions,
     printing,
+    rejection,
     sampling,
+    series,
     settings,
 )
 

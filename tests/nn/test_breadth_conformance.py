@@ -153,3 +153,25 @@ def test_adaptive_and_fractional_maxima_are_where_they_say():
     ):
         np.testing.assert_array_equal(x.flatten(2).gather(2, at.flatten(2)).numpy(),
                                       y.flatten(2).numpy())  # fmt: skip
+
+
+KINKS = {
+    "relu": (0.0,), "relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0), "hardsigmoid": (-3.0, 3.0),
+    "hardswish": (-3.0, 3.0), "softplus": (0.0,), "logsigmoid": (0.0,), "elu": (0.0,),
+    "leaky_relu": (0.0,), "softsign": (0.0,), "softshrink": (-0.5, 0.5), "celu": (0.0,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_slopes_where_activations_bend(name):
+    x, y = facula.tensor(KINKS[name], requires_grad=True), torch.tensor(KINKS[name])
+    getattr(nn.functional, name)(x).sum().backward()
+    y.requires_grad_()
+    getattr(torch.nn.functional, name)(y).sum().backward()
+    assert x.grad.tolist() == y.grad.tolist()
+
+
+def test_slope_of_binary_cross_entropy_at_zero():
+    x, target = facula.zeros(2, requires_grad=True), facula.tensor([1.0, 0.25])
+    nn.functional.binary_cross_entropy_with_logits(x, target, reduction="sum").backward()
+    assert x.grad.tolist() == [-0.5, 0.25]

@@ -11,7 +11,7 @@ import pytest
 import facula
 
 #: Packages whose modules are looked through; what serves or runs programs has tests of its own.
-PACKAGES = ("facula.nn", "facula.optim", "facula.tensor", "facula.library")
+PACKAGES = ("facula.nn", "facula.optim", "facula.tensor", "facula.library", "facula.distributions")
 SINGLE = ("facula.linalg", "facula.special", "facula.fft")
 
 
