@@ -15,6 +15,7 @@ from facula.distributions.distribution import Distribution, ExponentialFamily
 from facula.distributions.kl import kl_divergence, register_kl
 from facula.distributions.multivariate import *  # noqa: F403
 from facula.distributions.registry import biject_to, transform_to
+from facula.distributions.tails import *  # noqa: F403
 from facula.distributions.transforms import *  # noqa: F403
 
 #: PyTorch's name of the module.

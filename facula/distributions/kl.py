@@ -11,7 +11,6 @@ from facula.distributions.continuous import (
     HalfNormal,
     Laplace,
     Normal,
-    Pareto,
     Uniform,
 )
 from facula.distributions.discrete import (
@@ -31,6 +30,7 @@ from facula.distributions.multivariate import (
     _log_det_half,
     _mahalanobis,
 )
+from facula.distributions.tails import Pareto
 from facula.linalg import solve_triangular
 from facula.tensor import digamma, inf, lgamma, where
 

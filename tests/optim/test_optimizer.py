@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 
 import facula
@@ -313,3 +314,49 @@ def test_scheduler_errors():
         for _ in range(3):
             cycle.optimizer.step()
             cycle.step()
+
+
+def test_muon_and_averages_against_pytorch():
+    torch = pytest.importorskip("torch")
+    start, slope = torch.randn(6, 4), torch.randn(6, 4)
+    ours = nn.Parameter(facula.tensor(start.numpy().copy()))
+    theirs = torch.nn.Parameter(start.clone())
+    pairs = [(ours, optim.Muon([ours], lr=0.02)), (theirs, torch.optim.Muon([theirs], lr=0.02))]
+    for _ in range(3):
+        for (param, optimizer), grad in zip(pairs, (facula.tensor(slope.numpy()), slope)):
+            param.grad = grad
+            optimizer.step()
+    # The iteration is in bfloat16, whose sums PyTorch rounds otherwise.
+    np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), atol=3e-3)
+    with pytest.raises(ValueError):
+        optim.Muon([nn.Parameter(facula.zeros(3))])
+
+
+@pytest.mark.parametrize("how", ["cos", "linear"])
+def test_rates_for_averaging(how):
+    swa = pytest.importorskip("torch.optim.swa_utils")
+    torch = pytest.importorskip("torch")
+    paths = []
+    for library, kind in ((facula, optim.swa_utils.SWALR), (torch, swa.SWALR)):
+        optimizer = library.optim.SGD([library.nn.Parameter(library.zeros(2))], lr=0.4)
+        scheduler = kind(optimizer, 0.05, 3, how)
+        path = []
+        for _ in range(5):
+            path.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        paths.append(path)
+    np.testing.assert_allclose(paths[0], paths[1], rtol=1e-12)
+
+
+def test_several_averages_at_once():
+    model = nn.Linear(2, 1, bias=False)
+    swa = optim.swa_utils
+    one = swa.AveragedModel(model, avg_fn=swa.get_ema_avg_fn(0.5))
+    many = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(0.5))
+    for _ in range(3):
+        with facula.no_grad():
+            model.weight.add_(1.0)
+        one.update_parameters(model)
+        many.update_parameters(model)
+    assert one.module.weight.tolist() == many.module.weight.tolist()

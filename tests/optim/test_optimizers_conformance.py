@@ -32,6 +32,7 @@ OPTIONS = {
     "Adagrad": [{}, DECAY, {"lr_decay": 0.1, "initial_accumulator_value": 0.5}],
     "Adadelta": [{}, DECAY, {"rho": 0.5, "maximize": True}],
     "RMSprop": [{}, DECAY, {"centered": True}, {"momentum": 0.5}, {"momentum": 0.5, "centered": 1}],
+    "Adafactor": [{}, DECAY, {"eps": (1e-5, 1e-2), "d": 2.0, "maximize": True}],
     "Rprop": [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.05)}, {"maximize": True}],
 }
 CASES = [(name, options) for name, sets in OPTIONS.items() for options in sets]
