@@ -46,6 +46,8 @@ class _Capture(threading.local):
 
 #: The function of this thread that is being captured (see ``eager.capture``), if one is.
 capture = _Capture()
+#: Calls, of any thread, of functions that run in pieces.
+runs: list = []
 
 
 def is_grad_enabled() -> bool:

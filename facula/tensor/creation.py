@@ -17,6 +17,7 @@ from facula.base.errors import (
     fail,
 )
 from facula.eager.dispatch import capture, outside, table
+from facula.eager.grad_mode import runs
 from facula.eager.meta import contiguous, meta
 from facula.eager.tensor import Tensor, need_tensor, wrap
 from facula.ir.dims import Dim
@@ -136,7 +137,9 @@ def leaf(x, requires_grad, layout=None) -> Tensor:
     if layout is not None and repr(layout) != "facula.strided":
         fail(UnsupportedError, "layout", f"expected facula.strided, got {layout!r}",
              "sparse tensors are not supported: to_dense() where they are made")  # fmt: skip
-    return x.requires_grad_() if requires_grad else x
+    if requires_grad:
+        return x.requires_grad_()
+    return capture.trace.shell(x) if runs and capture.trace in runs else x
 
 
 def number(name, x):

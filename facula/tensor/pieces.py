@@ -12,28 +12,26 @@ computes these, and Python goes on with a new piece. What is not found is record
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import partial
 from weakref import ref
 
 from facula.base import dtypes as D
 from facula.eager import dispatch, multi
 from facula.eager.capture import Trace
 from facula.eager.dispatch import PLAIN
-from facula.eager.grad_mode import capture, mode
-from facula.eager.meta import contiguous
+from facula.eager.grad_mode import capture, mode, runs
 from facula.eager.standins import CaptureError, Traced
 from facula.eager.structures import flatten, unflatten
 from facula.eager.tensor import Tensor, wrap
 from facula.ir import dims
 from facula.ir import program as P
 from facula.ops.movement import expand_
-from facula.runtime import random, storage
+from facula.runtime import random
 from facula.tensor.creation import full
 from facula.tensor.known import INT, MADE, TARGET, Known, Ref, built, entered, free_of
-from facula.tensor.lazy import Lazy, LazyMeta, any_lazy, is_leaf, mapped, raw
+from facula.tensor.lazy import Lazy, LazyMeta, alone, any_lazy, is_leaf, mapped, raw, user_line
 from facula.tensor.piece import Piece, called, singly
 
 #: Ops that may follow one op with the same arguments but for numbers and sizes.
@@ -41,7 +39,6 @@ MOST_FOLLOWING = 16
 #: Ops known of one function; beyond, all are forgotten.
 MOST_KNOWN = 20_000
 _ALL = 1 << 30
-_OWN = os.path.dirname(os.path.dirname(__file__)), "<facula"
 
 
 class Pieces:
@@ -60,6 +57,7 @@ class Pieces:
         if self.count > MOST_KNOWN:
             self.root, self.count = Known(), 0
         run = capture.trace = Run(self)
+        runs.append(run)
         try:
             result = fn(
                 *map(run.argument, args), **{name: run.argument(x) for name, x in kwargs.items()}
@@ -72,6 +70,7 @@ class Pieces:
             raise
         finally:
             capture.trace = None
+            runs.remove(run)
             run.end()
 
 
@@ -94,6 +93,7 @@ class Run:
 
     def __init__(self, known):
         self.known, self.shells, self.originals, self.owners = known, [], {}, {}
+        self.contents: list = []
         self._restart()
 
     def _restart(self):
@@ -122,7 +122,15 @@ class Run:
         known[1].append(r)
 
     def argument(self, x):
-        """An argument as a tensor of the run over the same memory."""
+        """An argument as a tensor of the run over the same memory; likewise in containers."""
+        if type(x) is tuple:
+            return tuple(map(self.argument, x))
+        if type(x) in (list, dict):
+            for k, old in [*(x.items() if type(x) is dict else enumerate(x))]:
+                x[k] = new = self.argument(old)
+                if new is not old:
+                    self.contents.append((x, k, new, old))
+            return x
         if type(x) is not Tensor or is_leaf(x):
             return x
         alias = wrap(x._meta, x._ptr, x._storage)
@@ -158,6 +166,10 @@ class Run:
 
     def end(self):
         """Leave nothing of the run behind."""
+        for container, k, new, old in self.contents:
+            with suppress(LookupError):
+                if container[k] is new:
+                    container[k] = old
         for lazy in [r() for r in self.shells]:
             if type(lazy) is Lazy and lazy._meta.alias is not None:
                 self.finish(lazy)
@@ -397,7 +409,7 @@ class Run:
             shown = owners = [y for y in found if type(y) is Lazy and y._meta.alias is x]
         self.lazies.append(ref(shown[0]) if shown else lambda: None)
         copy = self.trace is not None and self.standins[k] is not x
-        if sys.getrefcount(x._storage) > _alone() + (id(x) in self.originals) + copy:
+        if sys.getrefcount(x._storage) > alone() + (id(x) in self.originals) + copy:
             return False
         for y in owners:
             y._meta.alias, y._meta.number = None, number
@@ -443,7 +455,7 @@ class Run:
             beside = self.beside.following.get(key, (None,))[0]
         known = Known()
         known.head, known.grad, known.parts, known.values = head, grad, parts, values
-        known.line, known.free = _line(), free_of(beside, parts, values)
+        known.line, known.free = user_line(), free_of(beside, parts, values)
         known.news, first = len(kinds), len(self.where) - sum(type(k) is tuple for k in kinds)
         known.kinds = None if any(type(k) is int or k[-1] is not None for k in kinds) else {}
         if known.kinds is not None:
@@ -538,7 +550,7 @@ class Run:
     # Cutting
 
     def _note(self, what):
-        self.known.cuts.setdefault(_line(), what)
+        self.known.cuts.setdefault(user_line(), what)
 
     def settle(self):
         """Compute all that was gathered."""
@@ -574,19 +586,3 @@ class Run:
         for (_, lazy), x in zip(alive, found):
             lazy._meta.alias, lazy._meta.requires_grad = x, x._meta.requires_grad
             self._own(lazy, x)
-
-
-@lru_cache(1)
-def _alone():
-    """The count of references to the memory of a tensor that nothing else shows."""
-    block = storage.allocate(1)
-    x = wrap(contiguous((1,), D.bool_), block.ptr, block)
-    del block
-    return sys.getrefcount(x._storage)
-
-
-def _line():
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
-        frame = frame.f_back
-    return frame and f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -328,3 +328,19 @@ def test_the_quicker_way_is_taken(monkeypatch):
     g.captured.times, g.captured.calls = [1.0, 50.0], 7
     g(x)
     assert not g.captured.plain
+
+
+def test_tensors_in_containers_and_made_inside_are_gathered():
+    def f(batch, pair):
+        batch["seen"] = batch["x"] * 2 + pair[0][1]
+        y = (facula.ones(2, 3) * facula.tensor([1.0, 2.0, 3.0]) + 1) * 2
+        return (batch["seen"] + y).sum().item()
+
+    g = compiled(f)
+    for k in range(3):
+        x = facula.full((2, 3), float(k))
+        batch, pair = {"x": x}, [(0, x), x]
+        assert g(batch, pair) == f({"x": x}, pair)
+        assert batch["x"] is x and pair[1] is x and pair[0][1] is x
+        assert type(batch["seen"]) is facula.Tensor
+    assert g.captured.pieces.count > 6
