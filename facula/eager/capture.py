@@ -506,7 +506,7 @@ def put_through(base, chain, new):
     if any(node.op.name == "expand" for node in chain):
         raise CaptureError("compile: an expanded tensor is changed in place")
     count = dims.product(base.shape)
-    places = through(reshape_(positions(shape=(count,)), shape=base.shape), chain)
+    places = through(positions(shape=tuple(base.shape)), chain)
     rows = dims.product(places.shape)
     flat = reshape_(base, shape=(count,))
     index, source = reshape_(places, shape=(rows, 1)), reshape_(new, shape=(rows,))

@@ -492,7 +492,7 @@ def _sliced(x, dim, start, stop, step):
 def assign_subscript(input: Value, parts, value: Value):
     """A copy of ``input`` with ``input[parts] = value``."""
     count = sizes.product(input.shape)
-    place = F.subscript(F.reshape(positions(shape=(count,)), input.shape), parts)
+    place = F.subscript(positions(shape=tuple(input.shape)), parts)
     rows = sizes.product(place.shape)
     src = _fitting(to(value, input.dtype), place.shape)
     flat = F.reshape(input, (count,))

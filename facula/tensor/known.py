@@ -10,7 +10,7 @@ from facula.eager import plans
 from facula.eager.dispatch import PLAIN
 from facula.eager.grad_mode import mode
 from facula.eager.meta import Size
-from facula.eager.standins import int_input
+from facula.eager.standins import Int, int_input
 from facula.eager.tracing import concrete, symbol_names
 from facula.ir import dims
 from facula.ir.dims import Dim
@@ -48,7 +48,8 @@ class Known:
         head: the Site, (primitive, names of parameters), or "detach". ``grad``: of the mode.
         parts, values: its arguments without numbers, and these.
         kinds: number -> what is required of a tensor that is met here first; or None.
-        free: positions among the values of those that may change, and whether they are sizes.
+        free: of those that may change (position among the values, whether it is a size, the input
+            that is the same number or None for one of its own).
         fixed: the others.
         guards: what was asked of sizes. ``reads``: the inputs whose sizes these and the results
             depend on. ``memo``: shapes of those -> what :meth:`holds` gives.
@@ -83,11 +84,16 @@ class Known:
             if any(values[k] != self.values[k] for k in self.fixed):
                 return None
             before = len(run.inputs)
-            for k, size in self.free:
-                if size and values[k] < 0:
+            for k, size, same in self.free:
+                if same is not None:
+                    fits = run.inputs[same]._meta.shape[0] == values[k] + 2
+                else:
+                    fits = not size or values[k] >= 0
+                if not fits:
                     del run.inputs[before:]
                     return None
-                run.inputs.append(int_input(values[k]) if size else values[k])
+                if same is None:
+                    run.inputs.append(int_input(values[k]) if size else values[k])
         inputs = run.inputs
         key = tuple([inputs[i]._meta.shape for i in self.reads])
         try:
@@ -113,12 +119,15 @@ class Known:
         """Complete it, when all else is said."""
         asked = [self.drawn, *[made[0] for made in self.made], *map(list, self.guards)]
         self.reads = sorted({int(name[1:].split("d")[0]) for name in _symbols(asked)})
-        self.fixed = [k for k in range(len(self.values)) if k not in dict(self.free)]
+        free = {k for k, _, _ in self.free}
+        self.fixed = [k for k in range(len(self.values)) if k not in free]
         self.match, self.quick = _written(self)
 
 
-def entered(program, number, size):
+def entered(program, number, size, same):
     """A number of Python's as an input: a size, or a value."""
+    if same is not None:
+        return program.inputs[same].shape[0] - 2
     if size:
         symbol = Dim.symbol(symbol_names(len(program.inputs), 1)[0], number + 2)
         return program.input(D.bool_, (symbol,)).shape[0] - 2
@@ -142,12 +151,12 @@ def built(part, values, standin):
     return part
 
 
-def free_of(beside, parts, values):
-    """The numbers that differ from those known, and whether they are sizes."""
+def free_of(beside, parts, values, inputs):
+    """The numbers that differ from those known, as :class:`Known` has them."""
     if beside is None:
         return ()
     kinds = list(_kinds(parts))
-    free = dict(beside.free)
+    free = {k: size for k, size, _ in beside.free}
     for k, (a, b) in enumerate(zip(values, beside.values)):
         if a != b or k in free:
             if kinds[k] is not INT:
@@ -156,7 +165,8 @@ def free_of(beside, parts, values):
                 free[k] = True
             else:
                 free.pop(k, None)
-    return tuple(sorted(free.items()))
+    ints = {x._meta.shape[0] - 2: i for i, x in enumerate(inputs) if type(x) is Int}
+    return tuple([(k, s, ints.get(values[k]) if s else None) for k, s in sorted(free.items())])
 
 
 def _kinds(part):

@@ -455,7 +455,7 @@ class Run:
             beside = self.beside.following.get(key, (None,))[0]
         known = Known()
         known.head, known.grad, known.parts, known.values = head, grad, parts, values
-        known.line, known.free = user_line(), free_of(beside, parts, values)
+        known.line, known.free = user_line(), free_of(beside, parts, values, self.inputs)
         known.news, first = len(kinds), len(self.where) - sum(type(k) is tuple for k in kinds)
         known.kinds = None if any(type(k) is int or k[-1] is not None for k in kinds) else {}
         if known.kinds is not None:
@@ -499,8 +499,8 @@ class Run:
                     self.standins.append(x)
             self.done += known.news
             values = list(values)
-            for k, size in known.free:
-                values[k] = entered(trace.program, values[k], size)
+            for k, *how in known.free:
+                values[k] = entered(trace.program, values[k], *how)
             given = iter(values)
             args = [built(p, given, self._standin) for p in known.parts]
             head = known.head
