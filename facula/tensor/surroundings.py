@@ -183,6 +183,20 @@ class Surroundings:
                 return path
         return None
 
+    def modules(self) -> list:
+        """The outermost modules reached below the root; layers of the library's are no gain."""
+        reached = [
+            m
+            for m in self.reached
+            if m is not self.roots[0] and type(m).forward.__qualname__ != "Module.forward"
+        ]
+        inner = {id(m) for module in reached for m in module._modules.values()}
+        return [
+            m
+            for m in reached
+            if id(m) not in inner and (m._modules or not type(m).__module__.startswith("facula."))
+        ]
+
     def undoing(self):
         """A function that puts back what variables, containers and objects hold at the moment."""
         cells, names, contents, slots = self.cells, self.names, self.contents, self.slots
