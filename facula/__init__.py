@@ -33,6 +33,7 @@ _ELSEWHERE = {
     "get_num_threads": "facula.runtime.threads",
     "load": "facula.serialization",
     "save": "facula.serialization",
+    "vmap": "facula.func",
     **dict.fromkeys(
         "alpha_dropout batch_norm bilinear channel_shuffle cosine_embedding_loss ctc_loss "
         "dropout feature_alpha_dropout hinge_embedding_loss "

@@ -25,6 +25,9 @@ from facula.tensor import (
     series,
     settings,
 )
+from facula.tensor import (
+    names as more_names,
+)
 from facula.tensor.functions import names_in
 
 #: Modules whose public functions and classes are names of the top level. They attach methods too.
@@ -34,6 +37,7 @@ _MODULES = (
     grad_mode,
     indexing,
     interop,
+    more_names,
     odds,
     overloads,
     positions,
