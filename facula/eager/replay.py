@@ -91,10 +91,12 @@ class Entry:
         self.events, self.drawn = trace.events, trace.drawn
         self.random = trace.seed is not None
         self.first = True  # the events of the next call have happened in the trace
-        #: The result is what the kernels give, and Python has nothing to do.
+        #: The result, a tensor or a tuple, is what the kernels give; Python has nothing to do.
         self.pure = (
-            (self.structure, self.real, self.results[:1]) == (None, 1, [("output", 0)])
-            and (self.records or not self.requires[0])
+            self.structure in (None, (tuple, *[None] * self.real))
+            and (self.structure is None) == (self.real == 1)
+            and self.results == [("output", j) for j in range(self.real)]
+            and (self.records or not any(self.requires))
             and not (self.sets or self.clears or self.given_sets or self.events)
         )
 

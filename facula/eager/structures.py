@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from facula.eager.tensor import Tensor
 from facula.ir.dims import Dim
 
 
@@ -15,6 +16,9 @@ def flatten(tree, leaves: list):
     if kind is dict:
         keys = tuple([int(k) if type(k) is Dim else k for k in tree])
         return (kind, keys, *[flatten(x, leaves) for x in tree.values()])
+    if isinstance(tree, Tensor):
+        leaves.append(tree)
+        return None
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
         return (kind, *[flatten(x, leaves) for x in tree])
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):

@@ -155,7 +155,7 @@ class Captured:
         self.ints: dict = {}  # structure -> leaf that is an int -> whether it is an input
         # Calls in pieces and as they are take turns at times; then the quicker way is taken.
         self.calls, self.plain, self.times = 0, 0, [0.0, 0.0]
-        self.hot = None  # (guard, function of the arguments) of the last call, if it was simple
+        self.hot = None  # (guard, function of the arguments, keywords) of the last call
 
     @property
     def count(self) -> int:
@@ -166,11 +166,14 @@ class Captured:
 
         def call(*args, **kwargs):
             hot = self.hot  # another thread may change it
-            if hot is not None and not kwargs:
-                guard, go = hot
-                if guard(*args):
+            if hot is not None:
+                guard, go, names = hot
+                given = args
+                if kwargs or names:
+                    given = (*args, *kwargs.values()) if names == (*kwargs,) else ()
+                if guard(*given):
                     try:
-                        return go(args)
+                        return go(given)
                     except Stale:
                         pass
             return self(*args, **kwargs)
@@ -194,8 +197,9 @@ class Captured:
         try:
             for plan in self.plans.get(key, ()):
                 if plan.holds():
-                    if not kwargs and len(args) == len(leaves) and all(map(is_, args, leaves)):
-                        self.hot = plan.guarded(leaves, around.part), plan.go
+                    given = (*args, *kwargs.values())
+                    if len(given) == len(leaves) and all(map(is_, given, leaves)):
+                        self.hot = plan.guarded(leaves, around.part), plan.go, (*kwargs,)
                     try:
                         return plan.run(leaves)
                     except Stale:

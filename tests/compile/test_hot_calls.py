@@ -135,6 +135,20 @@ def test_other_arguments_are_seen():
         captured()
 
 
+def test_keywords_and_several_results():
+    def function(*args, **kwargs):
+        (x, *more), y = args, kwargs.get("y")
+        return (x + 1, x * 2) if y is None else (x - y, [y, more])
+
+    captured = facula.compile(function, fullgraph=True)
+    x, y = facula.ones(3), facula.full((3,), 5.0)
+    for _ in range(3):
+        for args, kwargs in (((x, y), {}), ((x,), {"y": y}), ((y,), {"z": x}), ((y,), {"y": x})):
+            for _ in range(3):
+                expected, found = function(*args, **kwargs), captured(*args, **kwargs)
+                assert str(found) == str(expected) and type(found) is tuple
+
+
 def test_arguments_that_come_to_share_memory():
     count = facula.zeros(4)
 
