@@ -177,3 +177,54 @@ def embedding(lib):
     index, g = torch.randint(0, 50_000, (4096,)), torch.randn(4096, 64)
     F = torch.nn.functional
     return lambda: torch.autograd.grad(F.embedding(index, table), table, g)
+
+
+def _by_index():
+    """Reads and writes at positions that are data."""
+
+    def build(make):
+        def case_of(lib):
+            torch = lib.torch
+            return make(torch, torch.nn.functional)
+
+        return case_of
+
+    def index_add(torch, F):
+        x, src = torch.zeros(10_000, 64), torch.randn(50_000, 64)
+        index = torch.randint(0, 10_000, (50_000,))
+        return lambda: x.index_add_(0, index, src)
+
+    def scatter_add(torch, F):
+        x, src, index = (
+            torch.zeros(4096, 64),
+            torch.randn(4096, 64),
+            torch.randint(0, 64, (4096, 64)),
+        )
+        return lambda: x.scatter_add_(1, index, src)
+
+    def nonzero(torch, F):
+        x = torch.rand(1_000_000) < 0.3
+        return lambda: torch.nonzero(x)
+
+    def unique(torch, F):
+        x = torch.randint(0, 100_000, (1_000_000,))
+        return lambda: torch.unique(x)
+
+    def bags(torch, F):
+        table, index = torch.randn(50_000, 64), torch.randint(0, 50_000, (4096,))
+        starts = torch.arange(0, 4096, 8)
+        return lambda: F.embedding_bag(index, table, starts, mode="sum")
+
+    for name, make in (
+        ("index_add, 50,000 rows of 64 into 10,000", index_add),
+        ("scatter_add 4096x64", scatter_add),
+        ("nonzero of 1,000,000", nonzero),
+        ("unique of 1,000,000", unique),
+        ("embedding_bag, 512 bags of 8 rows of 64", bags),
+    ):
+        CASES[name] = build(make)
+    on("cummax 1024x1024", (1024, 1024))(lambda torch, x: torch.cummax(x, -1))
+    on("topk 100 of 1,000,000", (1_000_000,))(lambda torch, x: torch.topk(x, 100))
+
+
+_by_index()

@@ -465,7 +465,7 @@ def _scatter(node, operands, results, temp):
 
     def select(values, machine):
         columns, work = values[f"n{last}"], dims.product(values[f"n{d}"] for d in range(last + 1))
-        method = "rows" if dims.same(i_strides[last], 0) else "lanes"
+        method = "rows" if dims.same(i_strides[last], 0) else "columns"
         if dim == last or columns < scatter.NARROW:
             method = "lines"
         kernel = _scatter_kernel(x.dtype, last + 1, dim, how, start, method, units)

@@ -56,7 +56,7 @@ def test_rows(start, d):
                 np.testing.assert_array_equal(y.reshape(x.shape), want)
 
 
-@pytest.mark.parametrize("method", ["lines", "lanes", "rows"])
+@pytest.mark.parametrize("method", ["lines", "columns", "rows"])
 def test_along_a_dimension(method):
     rng = np.random.default_rng(2)
     cases = [(width, D.float32, "add") for width in WIDTHS]
@@ -99,7 +99,7 @@ def test_an_index_out_of_range_is_told_and_writes_nothing(bad):
     )  # fmt: skip
     assert status == scatter.STATUS
     np.testing.assert_array_equal(y.reshape(5, 20), want)
-    for method in ("lines", "lanes", "rows"):
+    for method in ("lines", "columns", "rows"):
         y, sizes = flat(x), {"n0": 3, "n1": 20, "m0": 5, "m1": 20, "i0": 1, "s0": 20}
         kernel = scatter.scatter(D.float32, 2, 0, "add", "place", method, (False, True))
         sizes |= {"i1": 0, "s1": 1, "columns": 16}
