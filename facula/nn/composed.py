@@ -224,26 +224,26 @@ def embedding_bag(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
             f"for mode='sum' (got mode='{mode}')."
         )
-    if max_norm is not None or scale_grad_by_freq:
-        raise NotImplementedError(
-            "embedding_bag: max_norm and scale_grad_by_freq are not supported; hint: use "
-            "nn.Embedding and reduce its output"
-        )
-    counted = None
-    if input.ndim == 1 and mode != "max" and padding_idx is None and per_sample_weights is None:
+    from facula.nn import functional
+
+    if max_norm is not None:
+        functional._renormalise(weight, input, max_norm, norm_type)
+    counted, plain = None, padding_idx is None and not scale_grad_by_freq
+    if input.ndim == 1 and mode != "max" and plain and per_sample_weights is None:
         if offsets is None:
             raise ValueError("offsets has to be a 1D Tensor but got None")
         return F.embedding_bags(weight, input, offsets, mode == "mean", include_last_offset)
+    rows = functional.embedding(input, weight, scale_grad_by_freq=scale_grad_by_freq)
     if input.ndim == 1:
-        input, counted, per_sample_weights = _bags(
-            input, offsets, include_last_offset, per_sample_weights
-        )
+        at, counted = _bags(input, offsets, include_last_offset)
+        input, rows = input[at], rows[at]
+        if per_sample_weights is not None:
+            per_sample_weights = per_sample_weights[at]
     elif offsets is not None:
         raise ValueError("embedding_bag: if input is 2D, then offsets has to be None")
     if padding_idx is not None:
         real = input != padding_idx % weight.shape[0]
         counted = real if counted is None else counted & real
-    rows = weight[input]
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.unsqueeze(2)
     if counted is None:
@@ -257,8 +257,8 @@ def embedding_bag(
     return total / counted.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
 
 
-def _bags(input, offsets, include_last_offset, weights):
-    """Bags of several sizes as rows: indices, which of them count, and their weights."""
+def _bags(input, offsets, include_last_offset):
+    """Bags of several sizes as rows: places in ``input``, and which of them count."""
     if offsets is None:
         raise ValueError("embedding_bag: offsets has to be a 1D Tensor but got None")
     starts = offsets.tolist()
@@ -268,8 +268,7 @@ def _bags(input, offsets, include_last_offset, weights):
     places = arange(max([1, *sizes])).unsqueeze(0)
     first = input.new_tensor(starts[:-1]).unsqueeze(1)
     counted = places < input.new_tensor(sizes).unsqueeze(1)
-    at = where(counted, first + places, 0)
-    return input[at], counted, None if weights is None else weights[at]
+    return where(counted, first + places, 0), counted
 
 
 # Windows ------------------------------------------------------------------------------------------

@@ -175,3 +175,20 @@ def test_slope_of_binary_cross_entropy_at_zero():
     x, target = facula.zeros(2, requires_grad=True), facula.tensor([1.0, 0.25])
     nn.functional.binary_cross_entropy_with_logits(x, target, reduction="sum").backward()
     assert x.grad.tolist() == [-0.5, 0.25]
+
+
+@pytest.mark.parametrize("kind", ["embedding", "embedding_bag"])
+def test_rows_weighted_by_frequency_and_norm(kind):
+    index, weight = torch.tensor([[0, 2, 2], [2, 1, 0]]), torch.randn(4, 3) * 2
+    # Of bags, PyTorch's counts are those of other rows: there the norm alone is compared.
+    options = {"max_norm": 1.5, "scale_grad_by_freq": kind == "embedding"}
+    got = []
+    for library, i, w in (
+        (facula, to_facula(index), facula.tensor(weight.numpy().copy())),
+        (torch, index, weight.clone()),
+    ):
+        w.requires_grad_()
+        y = getattr(library.nn.functional, kind)(i, w, **options)
+        (y * y).sum().backward()
+        got.append((y, w, w.grad))
+    assert_close(*got)
