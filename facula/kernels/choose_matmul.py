@@ -177,5 +177,6 @@ def _cuts(form, batch, m, n, k, shape, threads, strip):
         return -(-batch * -(-wide // each) // threads) * each
 
     pieces = min(range(most, 0, -1), key=slowest)
-    groups = 1 if pieces * batch >= threads else min(high, -(-threads // (pieces * batch)))
+    apart = pieces * max(batch, 1)
+    groups = 1 if apart >= threads else min(high, -(-threads // apart))
     return -(-high // groups) * tall, -(-wide // pieces) * unit

@@ -142,3 +142,15 @@ def test_errors():
 def test_results_are_written_where_wanted():
     out = facula.empty(0)
     assert linalg.inv(facula.eye(2) * 2, out=out) is out and out.tolist() == [[0.5, 0], [0, 0.5]]
+
+
+EMPTY = [((0, 3, 4), (0, 4, 5)), ((0, 0, 0), (0, 0, 0)), ((2, 3, 0), (2, 0, 4)), ((5, 0), (0, 3))]
+
+
+@pytest.mark.parametrize("shapes", EMPTY, ids=str)
+def test_products_of_nothing(shapes):
+    a, b = (facula.ones(s, requires_grad=True) for s in shapes)
+    y = a @ b
+    assert y.shape == (*shapes[0][:-1], shapes[1][-1]) and not y.any()
+    y.sum().backward()
+    assert a.grad.shape == a.shape and b.grad.shape == b.shape
