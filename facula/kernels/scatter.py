@@ -19,7 +19,8 @@ Rows may be *updated* once all is added to them: ``x - rate * y`` over ``x``. If
 at hand, a ``y`` of 0 leaves any ``x`` as it is (``update.still``), only rows that the index names
 are updated, each once; else all are.
 
-Indices are checked before they are used; one out of range is left out and gives status 1.
+Indices are checked before they are used; one out of range is left out and gives status 1. Where a
+target is changed in its own memory all are looked at first, and with one out of range none is used.
 Limit: memory traffic, one read of index and source and one read and write of the rows touched.
 """
 
@@ -83,6 +84,13 @@ def _fail(k):
     """In the branch of an index out of range."""
     with k.else_():
         k.check(L.Const(False, D.bool_), STATUS)
+
+
+def _none_unless(k, signs, count):
+    """The count of entries if all are inside, else 0: a target's own memory stays as it is."""
+    ok = k.let(signs.get() >= 0, "ok")
+    k.check(ok, STATUS)
+    return k.let(L.select(ok, count, 0), "count")
 
 
 def _blockwise(k, n, where, sizes, one):
@@ -181,6 +189,13 @@ class _Rows:
         self.rows = product(self.m)
         finish = update(k) if update else None
         _start(k, start, self.y, self.outer * self.rows * self.inner)
+        if start == "place":
+            signs = k.local(D.int64, 0, name="signs")
+            for d, size in enumerate(self.m):
+                with k.vector(0, self.count) as i:
+                    w = k.let(self.index[i * self.i_n + d * self.i_w], "w")
+                    k.reduce(signs, "or", L.binary("or", w, size - 1 - w))
+            self.count = _none_unless(k, signs, self.count)
         with self._parts() as (o, lo, hi):
 
             def one(i, places):
@@ -270,6 +285,14 @@ def scatter(dtype, rank, dim, how, start, method, units=(False, False)) -> L.Ker
     _start(k, start, y, product(m))
     steps = [product(m[d + 1 :]) for d in range(rank)]
     others = [d for d in range(rank) if d != dim]
+    if start == "place":
+        signs = k.local(D.int64, 0, name="signs")
+        with k.serial(0, product([n[d] for d in others])) as line:
+            (at,) = _bases(k, line, others, n, (i_s,))
+            with k.vector(0, n[dim]) as i:
+                w = k.let(index[at + i * i_s[dim]], "w")
+                k.reduce(signs, "or", L.binary("or", w, m[dim] - 1 - w))
+        n[dim] = _none_unless(k, signs, n[dim])
     blocks, grain = _ONE, L.maximum(L.Const(_CHUNK, D.int64) // L.maximum(n[dim], 1), 1)
     if method != "lines":
         wide = n[others.pop()]

@@ -90,6 +90,17 @@ def _matmul(r, a, b):
     return F.matmul(a, b)
 
 
+@reads("MatMulInteger")
+def _matmul_integer(r, a, b, a_zero_point=None, b_zero_point=None):
+    a, b = to(a, D.int32), to(b, D.int32)
+    if a_zero_point is not None:
+        zero = to(a_zero_point, D.int32)
+        a = a - (F.unsqueeze(zero, -1) if zero.ndim else zero)  # one a row
+    if b_zero_point is not None:
+        b = b - to(b_zero_point, D.int32)
+    return F.matmul(a, b)
+
+
 @reads("Gemm")
 def _gemm(r, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):  # noqa: N803
     a = F.transpose(a, 0, 1) if transA else a

@@ -25,6 +25,8 @@ UNMAPPED = {
     "recurrence_gradient": "a gradient, which inference does not compute",
     "attention_gradient": "a gradient, which inference does not compute",
     "max_pool_gradient": "a gradient, which inference does not compute",
+    "bags": "no operator sums rows in bags of any length",
+    "compact": "a part of nonzero, whose size follows from elements",
 }
 
 

@@ -47,8 +47,8 @@ def test_a_module_with_parameters_has_a_backward():
     e = facula.explain(loss, facula.randn(4, 20), target)
     assert len(e.program.inputs) == 6 and len(e.backward.program.outputs) == 4
     assert e.kernels == e.forward.kernels + e.backward.kernels
-    by_hand = [g.nodes[0].op.name for g in e.backward.groups if g.opaque]
-    assert by_hand.count("matmul") == 3
+    by_hand = [{n.op.name for n in g.nodes} for g in e.backward.groups if g.opaque]
+    assert sum("matmul" in names for names in by_hand) == 3
     assert {k.group for k in e.forward.kernels} == {g.number for g in e.groups}
     assert all(n > 0 for _, n in e.temporaries)
     text = str(e)
