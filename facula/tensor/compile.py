@@ -237,7 +237,9 @@ class Captured:
         """
         if self.pieces is None:
             self.pieces = Pieces(getattr(self.fn, "__name__", "captured"))
-            found = self._around([]).modules()
+            around = self._around([])
+            around.look()
+            found = around.modules()
             made = [Captured(m.forward, False, m) for m in found]
             self.modules = [(m, one, one.quick()) for m, one in zip(found, made)]
         count, start = self._recorded(), perf_counter()

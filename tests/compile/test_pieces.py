@@ -344,3 +344,16 @@ def test_tensors_in_containers_and_made_inside_are_gathered():
         assert batch["x"] is x and pair[1] is x and pair[0][1] is x
         assert type(batch["seen"]) is facula.Tensor
     assert g.captured.pieces.count > 6
+
+
+def test_objects_among_the_arguments():
+    class Options:
+        scale = 3.0
+
+    def f(x, options):
+        return x * options.scale if x.sum().item() > 0 else x
+
+    g = compiled(f)
+    for sign in (1, -1):
+        x = facula.ones(3) * sign
+        assert same(f(x, Options()), g(x, Options()))
