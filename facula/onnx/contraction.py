@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from facula.base import dtypes as D
 from facula.base.errors import fail
 from facula.ir.dims import Dim
 from facula.onnx.errors import OnnxError
@@ -14,7 +15,11 @@ from facula.ops.pool import Pool
 
 @maps("matmul")
 def _matmul(g, node, a, b):
-    return g.op("MatMulInteger" if node.params.get("wide") else "MatMul", a, b)
+    if not node.params.get("wide"):
+        return g.op("MatMul", a, b)
+    if node.inputs[0].dtype in (D.int8, D.uint8):
+        return g.op("MatMulInteger", a, b)
+    return g.op("MatMul", g.cast(a, D.int32), g.cast(b, D.int32))
 
 
 def _geometry(node):
