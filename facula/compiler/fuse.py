@@ -189,6 +189,7 @@ class Fusion:
         A sum that grows from layer to layer would otherwise be summed up in each of them anew.
         """
         cost: dict[int, int] = {}
+        self.dear: set[int] = set()
         reads: dict[int, set] = {}  # the memories, as large as the value, that it is computed from
         uses = self._uses()
         for node in self.program.nodes:
@@ -204,6 +205,8 @@ class Fusion:
                 if dear and id(v) not in self.roots and _apart(uses[id(v)]):
                     self.roots[id(v)] = v
                 cost[id(v)] = 0 if id(v) in self.roots else total
+                if total >= DEAR:
+                    self.dear.add(id(v))
                 reads[id(v)] = read
 
     def _is_read(self, v):
@@ -313,7 +316,7 @@ class Fusion:
             if not same_shape(full, group.full) or group.reduced not in (None, reduced):
                 return None
             if group.reduced is None and taken(self, group):
-                return None  # What it sums up is written in a product's time, not read twice.
+                return None  # What is dear and summed up is computed in a product's time.
             lanes = {lanes_of(r) for r in (root, *group.roots) if r.node.op.kind == "reduce"}
             if len(lanes - {None}) > 1:
                 return None
