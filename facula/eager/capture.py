@@ -407,6 +407,10 @@ class Trace:
             self.mutated.append(target)
 
     def _change(self, t, value):
+        if mode.grad is False and t._grad_fn is not None:
+            # Its history stays that of the old value, which a Program differentiated from
+            # outside could not tell.
+            raise CaptureError("compile: what has a history is changed where nothing is recorded")
         t._value, t._changes = value, t._changes + 1
 
     def _write_through(self, view):

@@ -357,3 +357,22 @@ def test_objects_among_the_arguments():
     for sign in (1, -1):
         x = facula.ones(3) * sign
         assert same(f(x, Options()), g(x, Options()))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_change_under_no_grad_leaves_the_history(cut):
+    w = facula.full((3,), 2.0, requires_grad=True)
+
+    def f(x):
+        y = x * w
+        if cut and y.sum().item() > 1e9:
+            return y
+        with facula.no_grad():
+            y.add_(1)
+            y.view(-1)[0] = 5.0
+        return y * 3
+
+    expected = f(facula.ones(3))
+    (g,) = facula.autograd.grad(expected.sum(), w)
+    found = compiled(f)(facula.ones(3))
+    assert same(expected, found) and same(g, facula.autograd.grad(found.sum(), w)[0])
