@@ -12,7 +12,7 @@ among the arrays when it decides where the dimensions of the result go.
 from __future__ import annotations
 
 from facula.base import dtypes as D
-from facula.base.errors import IndexRangeError, ShapeError, fail
+from facula.base.errors import AutogradError, IndexRangeError, ShapeError, fail
 from facula.eager.dispatch import capture, table
 from facula.eager.tensor import Tensor, need_tensor
 from facula.eager.views import View
@@ -381,7 +381,13 @@ def setitem(self, index, value):
     parts = index if type(index) is tuple else (index,)
     if all(type(i) in _BASIC for i in parts):
         if capture.trace is not None:
-            function_of(OPS["assign_subscript"], "self")(self, _spec(parts), _operand(self, value))
+            assign = function_of(OPS["assign_subscript"], "self")
+            try:
+                assign(self, _spec(parts), _operand(self, value))
+            except AutogradError:  # such as for elements that are one in memory
+                if not capture.trace.cuts:
+                    raise
+                capture.trace.apart(lambda x, value: setitem(x, index, value), (self, value))
             return
         _write(getitem(self, index), value)
         return

@@ -409,14 +409,15 @@ class Run:
             shown = owners = [y for y in found if type(y) is Lazy and y._meta.alias is x]
         self.lazies.append(ref(shown[0]) if shown else lambda: None)
         copy = self.trace is not None and self.standins[k] is not x
-        if sys.getrefcount(x._storage) > alone() + (id(x) in self.originals) + copy:
+        allowed = alone() + (id(x) in self.originals) + copy
+        if x._meta.requires_grad or sys.getrefcount(x._storage) > allowed:
             return False
         for y in owners:
             y._meta.alias, y._meta.number = None, number
             self.swapped.append((y, x))
         if shown and not owners:
             m = x._meta
-            if type(x) is not Tensor or m.requires_grad:
+            if type(x) is not Tensor:
                 return False
             self.swapped.append((x, m))
             x._meta = LazyMeta(m.shape, m.dtype, False, self, None, number, not m.contiguous)

@@ -100,7 +100,14 @@ def numbers(x):
     return y[:n] * n, y.view(-1)[n:].cumsum(0) ** n * low
 
 
-FUNCTIONS = [ask, walk, select, shared, changed, made, numbers]
+def spread(x):
+    """An assignment to a row of which all elements are one in memory."""
+    y = x[0].unsqueeze(0).expand(2, 4)
+    y[1] = 7.0 if x.sum().item() > 1e9 else 1.5
+    return y, x
+
+
+FUNCTIONS = [spread, ask, walk, select, shared, changed, made, numbers]
 
 
 @pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda f: f.__name__)
