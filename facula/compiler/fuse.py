@@ -28,6 +28,8 @@ from facula.ops.promote import is_zero
 MOST_BUFFERS = 24
 #: Pointwise values used by several kernels are stored rather than recomputed from this cost on.
 DEAR = 12
+#: Of so many nodes, one upon the other, the last is stored: the passes go down them by recursion.
+DEEPEST = 200
 #: Those computed from so many memories of their own size are stored as well.
 MANY_READS = 3
 _COST = {
@@ -189,6 +191,7 @@ class Fusion:
         A sum that grows from layer to layer would otherwise be summed up in each of them anew.
         """
         cost: dict[int, int] = {}
+        depth: dict[int, int] = {}
         self.dear: set[int] = set()
         reads: dict[int, set] = {}  # the memories, as large as the value, that it is computed from
         uses = self._uses()
@@ -202,8 +205,13 @@ class Fusion:
                     read |= {id(v)} if self._is_read(v) else reads.get(id(v), set())
             for v in node.outputs:
                 dear = kind == "pointwise" and (total >= DEAR or len(read) >= MANY_READS)
-                if dear and id(v) not in self.roots and _apart(uses[id(v)]):
+                deep = 1 + max((depth[id(x)] for x in node.inputs if id(x) in depth), default=0)
+                deep = deep if kind in ("pointwise", "movement") else 0
+                if id(v) not in self.roots and (
+                    dear and _apart(uses[id(v)]) or kind == "pointwise" and deep >= DEEPEST
+                ):
                     self.roots[id(v)] = v
+                depth[id(v)] = 0 if id(v) in self.roots else deep
                 cost[id(v)] = 0 if id(v) in self.roots else total
                 if total >= DEAR:
                     self.dear.add(id(v))

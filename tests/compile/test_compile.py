@@ -296,3 +296,12 @@ def test_a_variable_that_changes_at_each_call_is_read_by_python():
     for k in range(20):
         model.at = k
         assert captured(facula.arange(30.0)).tolist() == model(facula.arange(30.0)).tolist()
+
+
+def test_a_long_chain_is_cut_where_recursion_would_end():
+    def chain(x):
+        for _ in range(700):
+            x = (x * 1.01).relu()
+        return x
+
+    same(*both(chain, facula.ones(5)))
