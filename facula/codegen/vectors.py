@@ -28,7 +28,7 @@ _UNROLLED = 8
 _LONG = 24
 #: A body of more than this is written once at all, every vector under a mask: the mask is little
 #: beside it, and a third of the text is a third of the time to compile.
-_VERY_LONG = 160
+_VERY_LONG = 100
 
 
 def tile_lanes(body, analysis) -> dict:

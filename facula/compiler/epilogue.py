@@ -29,13 +29,7 @@ _MOST_BUFFERS = 16
 
 
 def taken(fusion, group) -> bool:
-    """Whether a product is going to compute a dear group, as far as its roots are known.
-
-    A product with another epilogue is another kernel, which takes 0.2 s to compile: so of what is
-    summed up as well, which is one pass over memory with the sum, only what is dear.
-    """
-    if not any(id(r) in fusion.dear for r in group.roots):
-        return False
+    """Whether a product is going to compute a group, as far as its roots are known."""
     products = [fusion.group_of.get(key) for key in group.reads]
     return any(
         p is not None and p.opaque is not None and len(p.roots) == 1 and _takes(p.opaque)

@@ -192,7 +192,6 @@ class Fusion:
         """
         cost: dict[int, int] = {}
         depth: dict[int, int] = {}
-        self.dear: set[int] = set()
         reads: dict[int, set] = {}  # the memories, as large as the value, that it is computed from
         uses = self._uses()
         for node in self.program.nodes:
@@ -213,8 +212,6 @@ class Fusion:
                     self.roots[id(v)] = v
                 depth[id(v)] = 0 if id(v) in self.roots else deep
                 cost[id(v)] = 0 if id(v) in self.roots else total
-                if total >= DEAR:
-                    self.dear.add(id(v))
                 reads[id(v)] = read
 
     def _is_read(self, v):
@@ -324,7 +321,7 @@ class Fusion:
             if not same_shape(full, group.full) or group.reduced not in (None, reduced):
                 return None
             if group.reduced is None and taken(self, group):
-                return None  # What is dear and summed up is computed in a product's time.
+                return None  # What it sums up is written in a product's time, not read twice.
             lanes = {lanes_of(r) for r in (root, *group.roots) if r.node.op.kind == "reduce"}
             if len(lanes - {None}) > 1:
                 return None

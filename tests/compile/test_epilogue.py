@@ -88,12 +88,12 @@ def test_other_elements_of_the_product_are_read_from_memory(follow):
 
 
 @pytest.mark.parametrize("dim", [0, 1])
-def test_what_is_dear_and_summed_up_is_written_by_the_product(dim):
+def test_what_is_summed_up_is_written_by_the_product(dim):
     fc.manual_seed(7)
     a, w, _, r = operands(1, 70, 30, 150)
 
     def f(c, r):
-        d = F.gelu(c[0]) * fc.exp(r[0]) + fc.tanh(c[0])
+        d = c[0] * fc.exp(r[0])
         return d, d.sum(dim)
 
     kernels = fc.explain(lambda a, w, r: f(apart(a, w), r), a, w, r).kernels
