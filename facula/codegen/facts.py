@@ -36,6 +36,8 @@ def post_order(e: L.Expr) -> list:
 _MADE = (L.Op, L.Cast, L.Load)
 #: What an access that is no vector counts for, in instructions.
 _SCATTERED = 8
+#: What one counts for whose lanes are every second element.
+_BY_TWO = 3
 #: Most lanes of a loop that has to load elements one by one: longer vectors are only longer code.
 _ONE_BY_ONE = 16
 _UNKNOWN = L.Cast(L.Const(0, int64), int64)
@@ -188,9 +190,12 @@ class VectorFacts:
             self._value(e.mask)
         self._index(e.index)
         self.narrowest = min(self.narrowest, e.buffer.dtype.itemsize)
-        if self._stride(e.index) not in (0, 1, -1):
+        stride, itemsize = self._stride(e.index), e.buffer.dtype.itemsize
+        if stride == 2 and self._target.masks_memory(itemsize):
+            self.cost += _BY_TWO
+        elif stride not in (0, 1, -1):
             self.cost += _SCATTERED
-            if not self._target.gathers(e.buffer.dtype.itemsize):
+            if not self._target.gathers(itemsize):
                 self._most = _ONE_BY_ONE
 
     def _stride(self, e):

@@ -2,7 +2,8 @@
 
 An index is taken apart into terms. Scalar terms are added to the address one loop level after the
 other, outermost first, so that each level computes its part once. What the index does from lane
-to lane decides the access: nothing (a scalar), a stride of 1 or -1 (a vector), else a gather.
+to lane decides the access: nothing (a scalar), a stride of 1 or -1 (a vector), of 2 (every second
+element of two vectors), else a gather.
 """
 
 from __future__ import annotations
@@ -167,11 +168,67 @@ def any_lane(w, mask: Value) -> Value:
 
 
 def _reverse(w, v):
-    order = ", ".join(f"i32 {i}" for i in reversed(range(v.lanes)))
-    return w.pure(
-        f"shufflevector {v.typed}, {v.type} poison, <{v.lanes} x i32> <{order}>",
-        v.dtype, v.lanes, v,
-    )  # fmt: skip
+    return _shuffle(w, v, reversed(range(v.lanes)))
+
+
+def _shuffle(w, a, order, b=None):
+    """Elements of ``a`` and, counted on from its last, ``b``; None is any."""
+    order = ["i32 poison" if i is None else f"i32 {i}" for i in order]
+    b = b.text if b else "poison"
+    text = f"shufflevector {a.typed}, {a.type} {b}, <{len(order)} x i32> <{', '.join(order)}>"
+    return w.pure(text, a.dtype, len(order), a)
+
+
+def _by_two(em, index, itemsize) -> bool:
+    """Whether lanes are every second element, of two vectors that can be masked."""
+    alone = not index.vectors and index.stride.const == 2
+    return alone and em.target.masks_memory(itemsize)
+
+
+def _halves(em, active):
+    """For both of two vectors, the mask of every second element, of those that are active."""
+    w, lanes = em.w, em.lanes
+    if active is None:
+        items = ", ".join(f"i1 {word}" for word in ("true", "false") * (lanes // 2))
+        return [Value(f"<{items}>", bool_, lanes, 0)] * 2
+    if em.target.vector_bytes < 64 or lanes > 32:
+        zeros = Value("zeroinitializer", bool_, lanes, 0)
+        orders = [
+            [lanes if i % 2 else first + i // 2 for i in range(lanes)] for first in (0, lanes // 2)
+        ]
+        return [_shuffle(w, active, order, zeros) for order in orders]
+    # Masks are numbers: there is an instruction that spreads their bits.
+    bits = w.pure(f"bitcast {active.typed} to i{lanes}", int64, 0, active)
+    size = max(32, 2 * lanes)
+    full = w.pure(f"zext i{lanes} {bits.text} to i{size}", int64, 0, bits)
+    name = f"llvm.x86.bmi.pdep.{size}"
+    w.module.declare(name, f"i{size}", f"i{size}, i{size}")
+    every = int("5" * (lanes // 2), 16)
+    spread = w.pure(f"call i{size} @{name}(i{size} {full.text}, i{size} {every})", int64, 0, full)
+    both = w.pure(f"bitcast i{size} {spread.text} to <{size} x i1>", bool_, size, spread)
+    return [_shuffle(w, both, range(first, first + lanes)) for first in (0, lanes)]
+
+
+def _load_by_two(em, buffer, index, active):
+    w, lanes = em.w, em.lanes
+    parts = []
+    for i, mask in enumerate(_halves(em, active)):
+        pointer = address(em, buffer, index, index.offset + i * lanes)
+        if active is None and i == 0:  # All of it lies between the first and the last element.
+            text = f"load {memory_type(buffer.dtype, lanes)}, ptr {pointer.text}"
+            text = f"{text}, align {buffer.dtype.itemsize}"
+            parts.append(_from_memory(w, text, buffer, lanes, pointer))
+        else:
+            parts.append(_masked(w, "load", buffer, lanes, pointer, mask))
+    return _shuffle(w, parts[0], range(0, 2 * lanes, 2), parts[1])
+
+
+def _store_by_two(em, buffer, index, v, active):
+    w, lanes = em.w, em.lanes
+    for i, mask in enumerate(_halves(em, active)):
+        pointer = address(em, buffer, index, index.offset + i * lanes)
+        order = [None if j % 2 else (i * lanes + j) // 2 for j in range(lanes)]
+        _masked_store(w, "store", buffer.dtype, _shuffle(w, v, order), pointer, mask)
 
 
 def _from_memory(w, text, buffer, lanes, *operands):
@@ -236,6 +293,8 @@ def _load_vector(em, e, index, mask, memo):
             m = active if stride == 1 else _reverse(w, active)
             v = _masked(w, "load", e.buffer, lanes, pointer, m)
         v = v if stride == 1 else _reverse(w, v)
+    elif _by_two(em, index, d.itemsize):
+        v = _load_by_two(em, e.buffer, index, active)
     else:
         pointer = address(em, e.buffer, index, index.offset)
         pointers = _spread(em, e.buffer, index, pointer, lanes)
@@ -377,6 +436,9 @@ def _store_vector(em, buffer, index, v, mask):
             return
         active = active if stride == 1 else _reverse(w, active)
         _masked_store(w, "store", d, v, pointer, active)
+        return
+    if _by_two(em, index, d.itemsize):
+        _store_by_two(em, buffer, index, v, active)
         return
     pointer = address(em, buffer, index, index.offset)
     if index.vectors or stride != 0:

@@ -269,20 +269,23 @@ _pool_kernel = deferring(pool.max_gradient)
 def _max_pool_gradient(node, operands, results, temp):
     """Planes of two leading dimensions: where there is but one, of a first of size 1."""
     g, x = operands
-    rank, kernel = node.params["rank"], node.params["kernel"]
+    rank = node.params["rank"]
     shapes, strides = [], []
     for value, place in zip(node.inputs, operands):
         missing = 2 + rank - value.ndim
         shapes.append((1,) * missing + tuple(value.shape))
         strides.append((0,) * missing + tuple(place.strides))
-    how = {name: node.params[name] for name in ("stride", "padding", "dilation")}
-    sizes = pool.sizes_of(*reversed(shapes), strides[::-1], **how)
+    sizes = pool.sizes_of(*reversed(shapes), strides[::-1], node.params["padding"])
     bindings = {name: ("size", n) for name, n in sizes.items()}
     bindings.update(x=C.memory(x), g=C.memory(g), y=C.memory(results[0]))
-    three = (1,) * (3 - rank) + tuple(kernel)
+    windows = [
+        (1,) * (3 - rank) + tuple(node.params[name]) for name in ("kernel", "stride", "dilation")
+    ]
 
     def select(values, machine):
-        return _pool_kernel(x.dtype, three, pool.all_inside(values, three)), {}
+        inside = pool.all_inside(values, *windows)
+        units = values["x_2"] == 1, values["g_2"] == 1
+        return _pool_kernel(pool.Form(x.dtype, *windows, inside, *units)), {}
 
     return [C.selected(select, bindings, operands, results)]
 

@@ -193,6 +193,22 @@ def test_masked_narrow(d):
         check(k.kernel(), {"x": sample(d, n), "m": sample(D.bool_, n), "y": sample(d, n), "n": n})
 
 
+@pytest.mark.parametrize("d", [D.bool_, D.int16, F32, D.float64], ids=lambda d: d.name)
+def test_every_second_element_under_a_mask(d):
+    k = L.Builder("second")
+    x, m, y, n = k.buffer("x", d), k.buffer("m", D.bool_), k.buffer("y", d, "w"), k.size("n")
+    first = k.size("first")
+    with k.vector(0, n) as i:
+        there = i * 2 - first
+        k.store(y, there, x.load(there, m[i], 1), m[i] & (i < 40))
+    for n in LENGTHS:
+        m = sample(D.bool_, n)
+        first = 2 * int(m.argmax()) if m.any() else 0
+        size = max(2 * (n - int(m[::-1].argmax())) - 1 - first, 0) if m.any() else 0
+        check(k.kernel(), {"x": sample(d, size), "m": m, "y": sample(d, size), "n": n,
+                           "first": first})  # fmt: skip
+
+
 def test_loads_see_stores():
     k = L.Builder("order")
     x, n = k.buffer("x", F32, "rw"), k.size("n")

@@ -60,11 +60,11 @@ def test_gradient(case):
             rng.integers(-9, 9, (2, 3, *out)).astype(d.numpy()),
             np.broadcast_to(d.numpy().type(2), (2, 3, *out)),
         ):
-            how = {"stride": stride, "padding": padding, "dilation": dilation}
-            sizes = pool.sizes_of(x.shape, g.shape, (steps(x), steps(g)), **how)
-            three = (1,) * (3 - len(kernel)) + kernel
-            inside = pool.all_inside(sizes, three)
+            sizes = pool.sizes_of(x.shape, g.shape, (steps(x), steps(g)), padding)
+            windows = [(1,) * (3 - len(v)) + v for v in (kernel, stride, dilation)]
+            units = sizes["x_2"] == 1, sizes["g_2"] == 1
+            form = pool.Form(d, *windows, pool.all_inside(sizes, *windows), *units)
             y = guarded(np.full(x.size, 7, d.numpy()))
-            assert run(pool.max_gradient(d, three, inside), x=x, g=g, y=y, **sizes) == 0
+            assert run(pool.max_gradient(form), x=x, g=g, y=y, **sizes) == 0
             want = oracle(x, g, kernel, stride, padding, dilation)
             np.testing.assert_array_equal(y.reshape(x.shape), want)
