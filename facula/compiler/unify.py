@@ -24,8 +24,10 @@ def substitution(guards) -> dict[str, object]:
             users.setdefault(part, set()).add(name)
 
     equal = [(a, b) for (question, a, b), answer in guards.items() if question == "eq" and answer]
-    # Multiples last, when what is a number is known to be one.
-    for a, b, solved in [(*pair, solved) for solved in (_solved, _multiple) for pair in equal]:
+    # Multiples when what is a number is known to be one; what is known of a quotient may tell the
+    # symbols in it.
+    ways = (_solved, _multiple, _quotient, _solved)
+    for a, b, solved in [(*pair, solved) for solved in ways for pair in equal]:
         a, b = dims.substitute(a, table, True), dims.substitute(b, table, True)
         if dims.same(a, b):
             continue
@@ -34,6 +36,8 @@ def substitution(guards) -> dict[str, object]:
             for user in users.pop(name, ()):
                 put(user, dims.substitute(table[user], {name: value}, True))
             put(name, value)
+            for part in name[1].symbols if isinstance(name, tuple) else ():
+                table.setdefault(part, Dim.symbol(part, 0))
     return table
 
 
@@ -75,11 +79,23 @@ def _multiple(a, b):
     for monomial, c in difference.terms.items() if isinstance(difference, Dim) else ():
         atom = monomial[0] if len(monomial) == 1 else None
         if isinstance(atom, tuple) and atom[0] == "div" and dims.same(atom[2], abs(c)):
-            whole = atom[1]
-            product = Dim({monomial: abs(c)}, dims.hint(whole))
-            if whole.is_symbol and dims.same(difference * (1 if c > 0 else -1), product - whole):
+            product = Dim({monomial: abs(c)}, dims.hint(atom[1]))
+            whole = product - difference * (1 if c > 0 else -1)
+            if isinstance(whole, Dim) and whole.is_symbol:
                 (name,) = whole.symbols
                 return name, product
+    return None, None
+
+
+def _quotient(a, b):
+    """A quotient and the size that it is."""
+    difference = a - b
+    for monomial, c in difference.terms.items() if isinstance(difference, Dim) else ():
+        atom = monomial[0] if len(monomial) == 1 else None
+        if isinstance(atom, tuple) and atom[0] == "div" and c in (1, -1):
+            value = Dim({monomial: 1}, 0) - c * difference
+            if not isinstance(value, Dim) or not any(atom in m for m in value.terms):
+                return atom, value
     return None, None
 
 

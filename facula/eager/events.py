@@ -11,16 +11,17 @@ def change_numbers(states, changed, undo) -> bool:
         before[name] = values[0]
         if values.count(values[0]) != len(values):
             return False
+    undo.append((states, before))
     for state in states:
-        undo.append((state, before))
         dict.update(state, changed)
     return True
 
 
 def roll_back(undo) -> None:
     """Put back what was noted."""
-    for state, items in reversed(undo):
-        dict.update(state, items)
+    for states, items in reversed(undo):
+        for state in states:
+            dict.update(state, items)
     undo.clear()
 
 
@@ -60,6 +61,6 @@ class Host:
 
     def read(self, given, undo) -> bool:
         """Call it; see :class:`Numbers`."""
-        undo += [(d, dict(d)) for d in self.dicts]
+        undo += [([d], dict(d)) for d in self.dicts]
         self.function()
         return True

@@ -70,13 +70,19 @@ class Dim:
 
     def __floordiv__(self, other):
         exact = _quotient(self, other)
-        return _atom("div", self, other) if exact is None else exact
+        if exact is not None:
+            return exact
+        whole, rest = _whole(self, other)
+        return _atom("div", self, other) if whole is None else whole + rest // other
 
     def __rfloordiv__(self, other):
         return 0 if other == 0 else _atom("div", other, self)
 
     def __mod__(self, other):
-        return _atom("mod", self, other) if _quotient(self, other) is None else 0
+        if _quotient(self, other) is not None:
+            return 0
+        whole, rest = _whole(self, other)
+        return _atom("mod", self, other) if whole is None else rest % other
 
     def __rmod__(self, other):
         return _atom("mod", other, self)
@@ -279,6 +285,14 @@ def _quotient(a, b):
     return _made(result, a.hint // hint(b) if hint(b) else 0)
 
 
+def _whole(a, n):
+    """(quotient, number) if ``a`` is ``n`` times the quotient and a number, else (None, 0)."""
+    rest = a.terms.get((), 0)
+    if not rest or not isinstance(n, int) or n <= 0:
+        return None, 0
+    return _quotient(a - rest, n), rest
+
+
 def _order(monomial):
     """Monomials by degree, then by name: the order in which a division proceeds."""
     return len(monomial), [_atom_text(a) for a in monomial]
@@ -311,7 +325,8 @@ def product(dims):
 def substitute(x, table: dict, keep_hints=False):
     """A size, or params that contain sizes, with symbols replaced by the sizes of a table.
 
-    Hints follow from those of the table, or are kept: if the symbols equal what replaces them.
+    The table may have quotients too, by their atoms, if it has the symbols in these. Hints follow
+    from those of the table, or are kept: if the symbols equal what replaces them.
     """
     if isinstance(x, tuple):
         return tuple(substitute(y, table, keep_hints) for y in x)
@@ -335,7 +350,17 @@ def _substituted(atom, table, keep_hints):
     a, b = (substitute(d, table, keep_hints) for d in (a, b))
     if kind == "max":
         return maximum(a, b)
-    return a // b if kind == "div" else a % b
+    found = a // b if kind == "div" else a % b
+    return table.get(_only(found), found)
+
+
+def _only(d):
+    """The atom that a size is, if it is no more."""
+    if isinstance(d, Dim) and len(d.terms) == 1:
+        ((monomial, coefficient),) = d.terms.items()
+        if coefficient == 1 and len(monomial) == 1:
+            return monomial[0]
+    return None
 
 
 def evaluate(d, symbols: dict) -> int:

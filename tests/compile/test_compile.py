@@ -13,6 +13,8 @@ import facula.nn.functional as F
 from facula import nn
 from facula.eager import engine
 from facula.eager.capture import CaptureError
+from facula.ir import dims
+from facula.ir.dims import Dim, evaluate
 
 
 def same(a, b):
@@ -305,3 +307,36 @@ def test_a_long_chain_is_cut_where_recursion_would_end():
         return x
 
     same(*both(chain, facula.ones(5)))
+
+
+def test_pieces_of_a_dimension_are_views():
+    linear, heads = facula.nn.Linear(16, 48), 4
+
+    def attend(x):
+        q, k, v = linear(x).chunk(3, dim=-1)
+        q, k, v = (z.reshape(*x.shape[:2], heads, 4).transpose(1, 2) for z in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    def gated(x):
+        a, b = x.chunk(2, dim=-1)
+        return a * b.sigmoid()
+
+    with facula.no_grad():
+        assert len(facula.explain(attend, facula.randn(2, 5, 16)).kernels) == 2
+    for function, sizes in ((attend, [(2, 5, 16), (3, 7, 16)]), (gated, [(5, 14), (4, 18)])):
+        captured = facula.compile(function, fullgraph=True)
+        for shape in sizes:
+            x = facula.randn(*shape)
+            assert captured(x).tolist() == function(x).tolist()
+        assert captured.captured.count == 1
+
+
+def test_quotients_and_remainders_of_sums():
+    a, b = Dim.symbol("a", 7), Dim.symbol("b", 3)
+    for size in (6 * a + 3 * b + 5, 3 * a - 4, 9 * a * b + 1, a + 2, 3 * b):
+        for n in (1, 2, 3, 6):
+            for values in ({"a": 2, "b": 5}, {"a": 9, "b": 4}):
+                here = evaluate(size, values)
+                assert evaluate(size // n, values) == here // n
+                assert evaluate(size % n, values) == here % n
+    assert dims.same((3 * a + 2) // 3, a) and (3 * a + 5) % 3 == 2
