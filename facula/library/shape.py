@@ -119,9 +119,9 @@ def unflatten(input: Value, dim, sizes):  # noqa: A002
 
 
 @op(view=True, spaces=("method",), samples=lambda make: [((make(3, 4), 2, 6), {})])
-def view(input: Value, *shape):
+def view(input: Value, *size):
     """The same memory in another shape (see ``reshape``; this one never copies)."""
-    return F.reshape(input, *shape)
+    return F.reshape(input, *size)
 
 
 @op(view=True, spaces=("method",), samples=lambda make: [((make(1, 4), make(3, 4)), {})])
@@ -239,9 +239,10 @@ def repeat(input: Value, *repeats):
     return F.clone(F.reshape(x, tuple(r * m for r, m in zip(repeats, shape))))
 
 
-@op(samples=lambda make: [((make(3, 4), (2, 1)), {})])
-def tile(input: Value, dims):
+@op(samples=lambda make: [((make(3, 4), (2, 1)), {}), ((make(3, 4), 2), {})])
+def tile(input: Value, *dims):
     """``input.repeat``, missing leading repeats being 1."""
+    dims = whole("tile", dims)
     dims = (1,) * (input.ndim - len(dims)) + tuple(dims)
     return F.repeat(input, *dims)
 

@@ -156,14 +156,17 @@ def general(site, op, out=False):
         "op": op,
     }
     heads, keys, slots, names = [], [], [], []
-    star = False
+    star, named = False, ""
     parameters = site.parameters
     if out:
         parameters = [*parameters, Parameter("out", Parameter.KEYWORD_ONLY, default=None)]
     for i, p in enumerate(parameters):
         head = p.name
         if p.kind is p.VAR_POSITIONAL:
-            head, star = "*" + head, True
+            # ``view(2, 3)``, ``view((2, 3))`` or ``view(size=(2, 3))``.
+            named = f"    {head} = _given if {head} is None else ({head},)\n"
+            heads.append("*_given")
+            head, star = head + "=None", True
         elif p.kind is p.KEYWORD_ONLY and not star:
             heads.append("*")
             star = True
@@ -193,12 +196,12 @@ def general(site, op, out=False):
         changed = f"    if inplace:\n        return inside({given})\n"
     lower, cast = None if site.into else policy(op.name), ""
     if lower is not None:
-        given = ", ".join(names)
-        cast = f"        {given}, = casted({lower}, ({given},))\n"
+        cast = "        {0}, = casted({1}, ({0},))\n".format(", ".join(names), lower)
         cast = f"    if on and mode.cast is not None:\n{cast}"
     text = (
         f"def make({', '.join(space)}):\n"
-        f"  def {op.__name__}({', '.join(heads)}):\n{cast}"
+        f"  def {op.__name__}({', '.join(heads)}):
+{named}{cast}"
         f"{written if out else ''}{changed}"
         f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
         f"    _plan = rows.get(_key)\n"

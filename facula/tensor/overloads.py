@@ -372,16 +372,6 @@ def broadcast_tensors(*tensors) -> tuple:
     return tuple(x.expand(shape) for x in tensors)
 
 
-def flip(input, *dims, **named):  # noqa: A002
-    """The order of elements along ``dims`` reversed; a copy."""
-    return _op("flip")(input, *named.pop("dims", dims), **named)
-
-
-def permute(input, *dims, **named):  # noqa: A002
-    """Dimensions in another order, without copying."""
-    return _op("permute")(input, *named.pop("dims", dims), **named)
-
-
 def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):  # noqa: A002
     """Views along ``dim``: so many of nearly equal size, or cut at the indices."""
     cuts = next((c for c in (indices_or_sections, indices, sections) if c is not None), None)
@@ -509,15 +499,15 @@ def resize_as_(self, the_template, *, memory_format=None):
 
 for _function in (
     max, min, median, nanmedian, equal, allclose, unique, unique_consecutive, bincount, histogram,
-    repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_, flip, permute,
+    repeat_interleave, split_with_sizes, unsafe_split, unsafe_chunk, resize_as_,
     tensor_split, pow, cov,
 ):  # fmt: skip
     setattr(Tensor, _function.__name__, _function)
 
 __all__ = [
     "allclose", "atleast_1d", "atleast_2d", "atleast_3d", "bincount", "broadcast_shapes",
-    "broadcast_tensors", "cov", "einsum", "equal", "flip", "gradient", "histogram", "max", "median",
-    "min", "nanmedian", "permute", "pow",
+    "broadcast_tensors", "cov", "einsum", "equal", "gradient", "histogram", "max", "median",
+    "min", "nanmedian", "pow",
     "repeat_interleave", "resize_as_", "split_with_sizes", "tensor_split",
     "unique",
     "unique_consecutive", "unravel_index", "unsafe_chunk", "unsafe_split",
