@@ -254,7 +254,9 @@ def _attention_of(kernel_of, names, outputs, **choice):
                 2,
                 machine.vector_bytes,
             )
-            return kernel_of(attention.choose(form, values["queries"], **choice)), {}
+            return kernel_of(
+                attention.choose(form, values["queries"], values["group"], **choice)
+            ), {}
 
         return [*calls, C.selected(select, bindings, places, results)]
 

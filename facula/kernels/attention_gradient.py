@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from facula.ir import loops as L
 from facula.kernels import tiles
-from facula.kernels.attention import BLOCK, GROUP, Common, Form
+from facula.kernels.attention_parts import BLOCK, GROUP, Common, Form
 from facula.kernels.tiles import round_up
 
 

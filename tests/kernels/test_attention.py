@@ -127,13 +127,14 @@ class Problem:
             sizes |= {f"{name}_{x}": stride for x, stride in zip("bhn", strides)}
         return {**sizes, "y_b": n * h * v, "y_h": v, "y_n": h * v, **self.raw}
 
-    def form(self, vectors, width):
-        return attention.Form(self.d, self.mask, True, self.causal, False, None, vectors, width)
+    def form(self, vectors, width, rows=1):
+        how = self.d, self.mask, True, self.causal, False, None
+        return attention.Form(*how, vectors, width, rows)
 
-    def forward(self, vectors, width=64):
+    def forward(self, vectors, width=64, rows=1):
         wide = D.float32 if self.d.itemsize < 4 else self.d
         y, lse = np.zeros(self.y.size, storage(self.d)), np.zeros(self.lse.size, wide.numpy())
-        kernel = attention.build(self.form(vectors, width))
+        kernel = attention.build(self.form(vectors, width, rows))
         y = guarded(y)
         assert run(kernel, width, **self.arguments(), y=y, lse=lse) == 0
         return y, lse
@@ -163,8 +164,8 @@ def test_forward(how, sizes):
     bound = (keys + 8 + 4 * (depth + 5)) * 2.0**-24 * 4
     np.testing.assert_allclose(first, p.y.reshape(-1), rtol=0, atol=bound)
     np.testing.assert_allclose(lse, p.lse.reshape(-1), rtol=1e-5, atol=1e-5)
-    for vectors, width in ((0, 64), (1, 64), (2, 32), (0, 16)):
-        y, other = p.forward(vectors, width)
+    for form in ((0, 64), (0, 64, 2), (0, 64, 4), (1, 64), (2, 32), (0, 16, 2)):
+        y, other = p.forward(*form)
         np.testing.assert_array_equal(y, first)
         np.testing.assert_array_equal(other, lse)
 
