@@ -156,7 +156,7 @@ def general(site, op, out=False):
         "op": op,
     }
     heads, keys, slots, names = [], [], [], []
-    star, named = False, ""
+    star, named, changed, cast = False, "", "", ""
     parameters = site.parameters
     if out:
         parameters = [*parameters, Parameter("out", Parameter.KEYWORD_ONLY, default=None)]
@@ -188,20 +188,18 @@ def general(site, op, out=False):
             test += f"'default' if {n} is default_{n} else "
         keys.append(test + f"key_of({n})")
     written = f"    if out is not None:\n        return write(op, ({', '.join(names)},), out)\n"
-    changed = ""
     if "inplace" in names and op.inplace and not site.into:
         # ``f(x, inplace=True)`` is ``f_(x)``.
         space["inside"] = lambda *args: function_of(op, "self")(*args)
         given = ", ".join(n for n in names if n != "inplace")
         changed = f"    if inplace:\n        return inside({given})\n"
-    lower, cast = None if site.into else policy(op.name), ""
+    lower = None if site.into else policy(op.name)
     if lower is not None:
         cast = "        {0}, = casted({1}, ({0},))\n".format(", ".join(names), lower)
         cast = f"    if on and mode.cast is not None:\n{cast}"
     text = (
         f"def make({', '.join(space)}):\n"
-        f"  def {op.__name__}({', '.join(heads)}):
-{named}{cast}"
+        f"  def {op.__name__}({', '.join(heads)}):\n{named}{cast}"
         f"{written if out else ''}{changed}"
         f"    _key = ({', '.join(keys)},)\n"  # No op has a parameter of such a name.
         f"    _plan = rows.get(_key)\n"
